@@ -1,0 +1,2 @@
+#![no_std]
+//! Shared by the kernel and userspace halves.

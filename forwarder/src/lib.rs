@@ -1,0 +1,1 @@
+//! The forwarder daemon and CLI as a library.
