@@ -1,0 +1,261 @@
+//! The flow table: one entry for each direction of a translated connection.
+
+use core::mem::offset_of;
+
+use crate::{
+    address::{Address, V4},
+    checksum::Delta,
+    tcp::Seen,
+};
+
+/// The five-tuple of one direction, as its packets arrive: the key of the flow tables.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowKey<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port, network byte order.
+    pub source_port_be: u16,
+    /// Destination port, network byte order.
+    pub destination_port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    padding: [u8; 3],
+}
+
+impl<A: Address> FlowKey<A> {
+    /// A key with its padding zeroed, as map look-ups compare it.
+    #[inline(always)]
+    pub const fn new(
+        source: A,
+        destination: A,
+        source_port_be: u16,
+        destination_port_be: u16,
+        protocol: u8,
+    ) -> Self {
+        Self {
+            source,
+            destination,
+            source_port_be,
+            destination_port_be,
+            protocol,
+            padding: [0; 3],
+        }
+    }
+
+    /// The same tuple seen from the other end.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self::new(
+            self.destination,
+            self.source,
+            self.destination_port_be,
+            self.source_port_be,
+            self.protocol,
+        )
+    }
+}
+
+/// The new addresses and ports of one direction, with what the change does to checksums.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite<A> {
+    /// New source address.
+    pub source: A,
+    /// New destination address.
+    pub destination: A,
+    /// New source port, network byte order.
+    pub source_port_be: u16,
+    /// New destination port, network byte order.
+    pub destination_port_be: u16,
+    /// Change of the sum over both addresses: IP header and pseudo-header.
+    pub addresses: Delta,
+    /// Change of the sum over both ports: transport header.
+    pub ports: Delta,
+}
+
+impl Rewrite<V4> {
+    /// The rewrite that turns packets of `from` into packets of `to`.
+    #[inline(always)]
+    pub const fn between(from: &FlowKey<V4>, to: &FlowKey<V4>) -> Self {
+        Self {
+            source: to.source,
+            destination: to.destination,
+            source_port_be: to.source_port_be,
+            destination_port_be: to.destination_port_be,
+            addresses: Delta::of_long(from.source.raw(), to.source.raw()).then(Delta::of_long(
+                from.destination.raw(),
+                to.destination.raw(),
+            )),
+            ports: Delta::of_word(from.source_port_be, to.source_port_be).then(Delta::of_word(
+                from.destination_port_be,
+                to.destination_port_be,
+            )),
+        }
+    }
+}
+
+impl<A: Address> Rewrite<A> {
+    /// The tuple that packets of `protocol` carry after this rewrite.
+    #[inline(always)]
+    pub const fn key(&self, protocol: u8) -> FlowKey<A> {
+        FlowKey::new(
+            self.source,
+            self.destination,
+            self.source_port_be,
+            self.destination_port_be,
+            protocol,
+        )
+    }
+}
+
+/// Where packets of one direction leave: a cache of the kernel's answer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Index of the device they leave by.
+    pub egress: u32,
+    /// The [`crate::settings::Settings::generation`] this was asked under; another one means "ask again".
+    pub generation: u32,
+    /// Ethernet destination: the next hop.
+    pub next_hop: [u8; 6],
+    /// Ethernet source: the egress device.
+    pub own: [u8; 6],
+    /// Largest IP packet in bytes that the way takes; 65535 for "no limit".
+    pub mtu: u16,
+    padding: u16,
+}
+
+impl Route {
+    /// A route under `generation`.
+    #[inline(always)]
+    pub const fn new(
+        egress: u32,
+        generation: u32,
+        next_hop: [u8; 6],
+        own: [u8; 6],
+        mtu: u16,
+    ) -> Self {
+        Self {
+            egress,
+            generation,
+            next_hop,
+            own,
+            mtu,
+            padding: 0,
+        }
+    }
+}
+
+/// One direction of a flow: all that is needed to send a packet of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowEntry<A> {
+    /// New addresses and ports.
+    pub rewrite: Rewrite<A>,
+    /// The way out.
+    pub route: Route,
+    /// Packets of this direction. Not atomic: the packets of one direction arrive on one CPU, and where
+    /// they do not, a lost count is the price.
+    pub packets: u64,
+    /// Bytes of this direction, counted from the IP header as conntrack does.
+    pub bytes: u64,
+    /// Original direction: [`arrival_mark`] of the way its packets come in by.
+    pub arrival: u32,
+    /// `bpf_jiffies64` when the last packet came, low 32 bits.
+    pub last_seen: u32,
+    /// `bpf_jiffies64` when the flow was made, in units of [`CREATED_UNIT`] jiffies.
+    pub created: u32,
+    /// Slot of the rule that made the flow.
+    pub rule: u32,
+    /// What this direction has seen of TCP's handshake and end.
+    pub seen: Seen,
+    /// [`DIRECTION_ORIGINAL`] or [`DIRECTION_REPLY`].
+    pub direction: u8,
+    /// Zero.
+    pub padding: [u8; 6],
+}
+
+/// [`FlowEntry::direction`] of packets from the client.
+pub const DIRECTION_ORIGINAL: u8 = 0;
+/// [`FlowEntry::direction`] of packets from the backend.
+pub const DIRECTION_REPLY: u8 = 1;
+/// Jiffies in one unit of [`FlowEntry::created`]: a quarter of a second at 1000 Hz, wrapping after years.
+pub const CREATED_UNIT: u64 = 256;
+
+impl<A: Address> FlowEntry<A> {
+    /// The key of the other direction's entry.
+    #[inline(always)]
+    pub const fn other_key(&self, protocol: u8) -> FlowKey<A> {
+        self.rewrite.key(protocol).reversed()
+    }
+
+    /// Whether this is the direction of packets from the client.
+    #[inline(always)]
+    pub const fn is_original(&self) -> bool {
+        self.direction == DIRECTION_ORIGINAL
+    }
+}
+
+/// A digest of the way a packet came in by, so that a client who moves to another router or device is
+/// noticed by comparing one word.
+#[inline(always)]
+pub const fn arrival_mark(ingress: u32, router: [u8; 6]) -> u32 {
+    let high = (router[0] as u32) << 8 | router[1] as u32;
+    let low = u32::from_ne_bytes([router[2], router[3], router[4], router[5]]);
+    // 2^32 divided by the golden ratio: neighbouring device indices differ in every byte.
+    low ^ high.rotate_left(16) ^ ingress.wrapping_mul(0x9e37_79b1)
+}
+
+const _: () = {
+    assert!(size_of::<FlowKey<V4>>() == 16);
+    assert!(offset_of!(FlowKey<V4>, protocol) == 12);
+    assert!(size_of::<Rewrite<V4>>() == 16);
+    assert!(size_of::<Route>() == 24);
+    assert!(size_of::<FlowEntry<V4>>() == 80);
+    assert!(offset_of!(FlowEntry<V4>, route) == 16);
+    assert!(offset_of!(FlowEntry<V4>, packets) == 40);
+    assert!(offset_of!(FlowEntry<V4>, arrival) == 56);
+    assert!(offset_of!(FlowEntry<V4>, rule) == 68);
+    assert!(offset_of!(FlowEntry<V4>, seen) == 72);
+};
+
+// SAFETY: `repr(C)` over integers with explicit padding (asserted above); any bits are valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FlowKey<V4> {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FlowEntry<V4> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_direction_is_found_from_the_rewrite() {
+        let original = FlowKey::new(V4::from_raw(1), V4::from_raw(2), 10, 20, 6);
+        let translated = FlowKey::new(V4::from_raw(3), V4::from_raw(4), 30, 40, 6);
+        let entry = FlowEntry {
+            rewrite: Rewrite::between(&original, &translated),
+            ..FlowEntry::default()
+        };
+        assert_eq!(
+            entry.other_key(6),
+            FlowKey::new(V4::from_raw(4), V4::from_raw(3), 40, 30, 6)
+        );
+    }
+
+    #[test]
+    fn arrival_marks_tell_devices_and_routers_apart() {
+        let router = [2, 0, 0, 0, 0, 1];
+        let mark = arrival_mark(3, router);
+        assert_ne!(mark, arrival_mark(4, router));
+        for octet in 0..6 {
+            let mut other = router;
+            other[octet] ^= 1;
+            assert_ne!(mark, arrival_mark(3, other), "octet {octet}");
+        }
+    }
+}

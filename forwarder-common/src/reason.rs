@@ -1,0 +1,127 @@
+//! Why a packet was not sent on. Every such packet ends in exactly one of these, and is counted there.
+
+/// What happens to a packet that ends in a [`Reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Goes to the kernel's stack untouched.
+    Pass,
+    /// Goes to the TC program untouched; where that is what stopped it, it is dropped.
+    SlowPath,
+    /// Ends here.
+    Drop,
+}
+
+impl Verdict {
+    /// The word that listings show.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::SlowPath => "slow-path",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $verdict:ident, $sentence:literal;)+) => {
+        /// Why a packet was not sent on.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[$doc])* #[doc = $sentence] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that listings and metrics show.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What happens to the packet.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict,)+ }
+            }
+
+            /// What it means and what to do, for humans.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    NotIpv4 = "not-ipv4", Pass,
+        "Not an IPv4 packet (ARP, IPv6, VLAN-tagged and the like); the kernel has it.";
+    NotTransport = "not-transport", Pass,
+        "Neither TCP nor UDP; the kernel has it.";
+    NotUnicast = "not-unicast", Pass,
+        "Sent to a multicast or broadcast address; the kernel has it.";
+    Malformed = "malformed", Pass,
+        "A header is cut short or contradicts itself; the kernel has it and will count it.";
+    Fragment = "fragment", Pass,
+        "An IP fragment, which this version does not translate; the kernel has it. Lower the sender's MTU.";
+    NoRule = "no-rule", Pass,
+        "No flow and no rule matches; the kernel has it.";
+    NoNeighbour = "no-neighbour", SlowPath,
+        "The next hop's MAC address is not known yet; the slow path asks for it and sends the packet.";
+    EgressWithoutXdp = "egress-without-xdp", SlowPath,
+        "The egress device does not take frames from XDP; the slow path sends the packet.";
+    ClientRefused = "client-refused", Drop,
+        "The client's address is not allowed by the rule's allow and deny lists.";
+    TcpNoFlow = "tcp-no-flow", Drop,
+        "A TCP packet to a listener that belongs to no known flow and does not open one: mid-stream, or its flow has expired.";
+    FlowTableFull = "flow-table-full", Drop,
+        "The flow table is full; raise `limits.flows`.";
+    HalfOpenFull = "half-open-full", Drop,
+        "Too many half-open TCP connections, most likely a SYN flood; raise `limits.half-open` if it is not.";
+    PortsExhausted = "ports-exhausted", Drop,
+        "No free source port towards the backend; give the rule a pool of source addresses or widen `limits.source-ports`.";
+    NoSourceAddress = "no-source-address", Drop,
+        "The egress interface has no address to masquerade with; give it one, or name the source address in the rule.";
+    Unroutable = "unroutable", Drop,
+        "The routing table refuses the backend (unreachable, blackhole or prohibit); check `ip route get BACKEND`.";
+    NotForwarded = "not-forwarded", Drop,
+        "The routing table has no way to the backend, or says it is this host; check `ip route get BACKEND`.";
+    ForwardingDisabled = "forwarding-disabled", Drop,
+        "The kernel refuses route look-ups because forwarding was switched off on `lo` while the forwarder ran; restart it.";
+    TtlExpired = "ttl-expired", Drop,
+        "The packet's time to live ran out here: a routing loop, or traceroute.";
+    TooBig = "too-big", Drop,
+        "The packet is larger than the way to its destination takes; lower the sender's MTU.";
+    UnknownDevice = "unknown-device", Drop,
+        "The route leaves by a device that the forwarder does not know yet; it learns of it within moments.";
+    Raced = "raced", Drop,
+        "Another CPU made or removed the same flow at the same moment; the sender will repeat the packet.";
+    SlowPathFailed = "slow-path-failed", Drop,
+        "The kernel could not make the packet writable or hand it to the slow path; it is out of memory.";
+}
+
+impl Reason {
+    /// How many there are: the length of the counter table.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_indexed_by_position_and_names_are_unique() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(
+                Reason::ALL
+                    .iter()
+                    .filter(|other| other.name() == reason.name())
+                    .count()
+                    == 1
+            );
+            assert!(reason.sentence().ends_with('.'));
+        }
+    }
+}

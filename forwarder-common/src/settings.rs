@@ -1,0 +1,27 @@
+//! The one record that userspace tells the programs about the host.
+
+/// Entry 0 of the settings table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Counts changes of routes, neighbours, links and addresses. Cached routes of another generation
+    /// are asked for again. Never 0, which new entries use for "not asked yet".
+    pub generation: u32,
+    /// How many entries of the shape table are in use.
+    pub shapes: u32,
+    /// First source port that translation may choose, host byte order.
+    pub port_first: u16,
+    /// Last source port that translation may choose, host byte order.
+    pub port_last: u16,
+    /// First port of a range inside `port_first..=port_last` that is left to the host's own
+    /// connections (`net.ipv4.ip_local_port_range`), host byte order.
+    pub local_first: u16,
+    /// Its last port; below `local_first` for none.
+    pub local_last: u16,
+}
+
+const _: () = assert!(size_of::<Settings>() == 16);
+
+// SAFETY: integers only, no padding (16 bytes).
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Settings {}
