@@ -1,21 +1,32 @@
 //! What the kernel half must know of a network device before it sends a packet there.
 
-/// One device that packets may leave by, keyed by its index.
+use crate::ethernet::Macs;
+
+/// One device that packets arrive or leave by, keyed by its index.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// [`XDP_TRANSMIT`].
+    /// [`XDP_TRANSMIT`] and [`NO_METADATA`].
     pub flags: u32,
+    /// Its own MAC address as destination, source zero: frames to another one are not for this host.
+    pub mac: Macs,
 }
 
 /// The driver takes frames that XDP redirects to it (`ndo_xdp_xmit`); without this they would vanish
 /// silently, so the slow path sends them.
 pub const XDP_TRANSMIT: u32 = 1;
 
-const _: () = assert!(size_of::<Device>() == 8);
+/// The driver has no room for XDP metadata, so the slow path on this device cannot tell what XDP has
+/// handed to it and must look at everything. Set by the kernel half when it finds out.
+pub const NO_METADATA: u32 = 2;
 
-// SAFETY: two integers, no padding.
+/// Written before the frame by XDP for the slow path: "this packet is yours".
+pub const HANDOFF: u32 = 0x4657_4431;
+
+const _: () = assert!(size_of::<Device>() == 20);
+
+// SAFETY: integers without padding.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Device {}

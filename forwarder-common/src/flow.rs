@@ -5,6 +5,7 @@ use core::mem::offset_of;
 use crate::{
     address::{Address, V4},
     checksum::Delta,
+    ethernet::Macs,
     tcp::Seen,
 };
 
@@ -119,10 +120,8 @@ pub struct Route {
     pub egress: u32,
     /// The [`crate::settings::Settings::generation`] this was asked under; another one means "ask again".
     pub generation: u32,
-    /// Ethernet destination: the next hop.
-    pub next_hop: [u8; 6],
-    /// Ethernet source: the egress device.
-    pub own: [u8; 6],
+    /// How the frame begins: the next hop's MAC, then the egress device's.
+    pub macs: Macs,
     /// Largest IP packet in bytes that the way takes; 65535 for "no limit".
     pub mtu: u16,
     padding: u16,
@@ -131,18 +130,11 @@ pub struct Route {
 impl Route {
     /// A route under `generation`.
     #[inline(always)]
-    pub const fn new(
-        egress: u32,
-        generation: u32,
-        next_hop: [u8; 6],
-        own: [u8; 6],
-        mtu: u16,
-    ) -> Self {
+    pub const fn new(egress: u32, generation: u32, macs: Macs, mtu: u16) -> Self {
         Self {
             egress,
             generation,
-            next_hop,
-            own,
+            macs,
             mtu,
             padding: 0,
         }
@@ -162,7 +154,7 @@ pub struct FlowEntry<A> {
     pub packets: u64,
     /// Bytes of this direction, counted from the IP header as conntrack does.
     pub bytes: u64,
-    /// Original direction: [`arrival_mark`] of the way its packets come in by.
+    /// [`Macs::arrival_mark`] of the way its packets come in by; 0 before the first.
     pub arrival: u32,
     /// `bpf_jiffies64` when the last packet came, low 32 bits.
     pub last_seen: u32,
@@ -197,16 +189,6 @@ impl<A: Address> FlowEntry<A> {
     pub const fn is_original(&self) -> bool {
         self.direction == DIRECTION_ORIGINAL
     }
-}
-
-/// A digest of the way a packet came in by, so that a client who moves to another router or device is
-/// noticed by comparing one word.
-#[inline(always)]
-pub const fn arrival_mark(ingress: u32, router: [u8; 6]) -> u32 {
-    let high = (router[0] as u32) << 8 | router[1] as u32;
-    let low = u32::from_ne_bytes([router[2], router[3], router[4], router[5]]);
-    // 2^32 divided by the golden ratio: neighbouring device indices differ in every byte.
-    low ^ high.rotate_left(16) ^ ingress.wrapping_mul(0x9e37_79b1)
 }
 
 const _: () = {
@@ -245,17 +227,5 @@ mod tests {
             entry.other_key(6),
             FlowKey::new(V4::from_raw(4), V4::from_raw(3), 40, 30, 6)
         );
-    }
-
-    #[test]
-    fn arrival_marks_tell_devices_and_routers_apart() {
-        let router = [2, 0, 0, 0, 0, 1];
-        let mark = arrival_mark(3, router);
-        assert_ne!(mark, arrival_mark(4, router));
-        for octet in 0..6 {
-            let mut other = router;
-            other[octet] ^= 1;
-            assert_ne!(mark, arrival_mark(3, other), "octet {octet}");
-        }
     }
 }

@@ -1,26 +1,73 @@
 //! Bounds-checked access to a packet, wherever it lies.
 
-use network_types::{eth::EthHdr, ip::Ipv4Hdr, tcp::TcpHdr, udp::UdpHdr};
-
 use crate::checksum::Delta;
 
-/// A header that may be read from and written to packet bytes at any alignment.
+/// Reads a `T` from packet memory at any alignment.
 ///
 /// # Safety
 ///
-/// Every bit pattern is a valid value, and there is no padding.
-pub unsafe trait Header: Copy {}
+/// `pointer` must lead to `size_of::<T>()` readable bytes, and `T` must be an integer.
+#[inline(always)]
+pub unsafe fn read<T: Copy>(pointer: *const T) -> T {
+    if cfg!(target_arch = "bpf") {
+        // One load instead of one for every byte: LLVM takes the type's word for the alignment. The
+        // verifier, which knows the machine, decides whether that is allowed (it is where the kernel has
+        // HAVE_EFFICIENT_UNALIGNED_ACCESS, and elsewhere it accounts for NET_IP_ALIGN).
+        // SAFETY: the caller's promise; BPF has no undefined behaviour for unaligned packet access.
+        unsafe { pointer.read() }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { pointer.read_unaligned() }
+    }
+}
 
-// SAFETY: byte arrays and integers only, no padding.
-unsafe impl Header for EthHdr {}
-// SAFETY: byte arrays only.
-unsafe impl Header for Ipv4Hdr {}
-// SAFETY: byte arrays only.
-unsafe impl Header for TcpHdr {}
-// SAFETY: byte arrays only.
-unsafe impl Header for UdpHdr {}
-// SAFETY: an array of bytes.
-unsafe impl<const N: usize> Header for [u8; N] {}
+/// Writes a `T` to packet memory at any alignment; see [`read`].
+///
+/// # Safety
+///
+/// `pointer` must lead to `size_of::<T>()` writable bytes, and `T` must be an integer.
+#[inline(always)]
+pub unsafe fn write<T: Copy>(pointer: *mut T, value: T) {
+    if cfg!(target_arch = "bpf") {
+        // SAFETY: the caller's promise; see `read`.
+        unsafe { pointer.write(value) };
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { pointer.write_unaligned(value) };
+    }
+}
+
+/// Reads three consecutive words; see [`read`].
+///
+/// # Safety
+///
+/// `pointer` must lead to twelve readable bytes.
+#[inline(always)]
+pub unsafe fn read_words(pointer: *const u32) -> [u32; 3] {
+    let mut words = [0; 3];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        let from = unsafe { pointer.add(index) };
+        // SAFETY: as above.
+        *word = unsafe { read(from) };
+    }
+    words
+}
+
+/// Writes three consecutive words; see [`read`].
+///
+/// # Safety
+///
+/// `pointer` must lead to twelve writable bytes.
+#[inline(always)]
+pub unsafe fn write_words(pointer: *mut u32, words: [u32; 3]) {
+    for (index, word) in words.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        let to = unsafe { pointer.add(index) };
+        // SAFETY: as above.
+        unsafe { write(to, word) };
+    }
+}
 
 /// Which checksum a transport header carries, and so how an edit must update it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +95,9 @@ impl Transport {
 /// [`Frame::at`] returned stay good until [`Frame::update_transport_checksum`], which may move the
 /// packet and is therefore the last edit.
 pub trait Frame {
-    /// A pointer to the `T` that starts `offset` bytes into the frame, if all of it lies inside.
-    fn at<T: Header>(&self, offset: usize) -> Option<*mut T>;
+    /// A pointer to the `T` that starts `offset` bytes into the frame, at whatever alignment, if all of it
+    /// lies inside.
+    fn at<T>(&self, offset: usize) -> Option<*mut T>;
 
     /// Length of the frame in bytes from the Ethernet header on.
     fn length(&self) -> u32;
@@ -64,14 +112,6 @@ pub trait Frame {
         addresses: Delta,
         ports: Delta,
     );
-
-    /// Reads the `T` at `offset`.
-    #[inline(always)]
-    fn load<T: Header>(&self, offset: usize) -> Option<T> {
-        let pointer = self.at::<T>(offset)?;
-        // SAFETY: `at` checked that the whole of `T` lies in the frame, and `Header` takes any bits.
-        Some(unsafe { pointer.read_unaligned() })
-    }
 }
 
 /// Updates a checksum field that lies wholly in packet memory.
@@ -80,15 +120,15 @@ pub trait Frame {
 ///
 /// `field` must point to two bytes that may be read and written.
 #[inline(always)]
-pub unsafe fn update_checksum_field(field: *mut [u8; 2], transport: Transport, delta: Delta) {
+pub unsafe fn update_checksum_field(field: *mut u16, transport: Transport, delta: Delta) {
     // SAFETY: the caller's promise.
-    let check = u16::from_ne_bytes(unsafe { field.read() });
+    let check = unsafe { read(field) };
     let updated = match transport {
         Transport::Tcp => delta.apply(check),
         Transport::Udp => delta.apply_udp(check),
     };
     // SAFETY: the caller's promise.
-    unsafe { field.write(updated.to_ne_bytes()) };
+    unsafe { write(field, updated) };
 }
 
 /// A packet in host memory: how tests and tools run the same code.
@@ -111,7 +151,7 @@ impl<'a> SliceFrame<'a> {
 }
 
 impl Frame for SliceFrame<'_> {
-    fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let end = offset.checked_add(size_of::<T>())?;
         if end > self.length {
             return None;
@@ -131,7 +171,7 @@ impl Frame for SliceFrame<'_> {
         addresses: Delta,
         ports: Delta,
     ) {
-        if let Some(field) = self.at::<[u8; 2]>(offset) {
+        if let Some(field) = self.at::<u16>(offset) {
             // SAFETY: `at` checked the two bytes.
             unsafe { update_checksum_field(field, transport, addresses.then(ports)) };
         }

@@ -10,6 +10,7 @@
 pub mod address;
 pub mod checksum;
 pub mod device;
+pub mod ethernet;
 pub mod flow;
 pub mod frame;
 pub mod parse;

@@ -9,8 +9,9 @@ use network_types::{
 
 use crate::{
     address::V4,
+    ethernet::Macs,
     flow::FlowKey,
-    frame::{Frame, Transport},
+    frame::{self, Frame, Transport},
     reason::Reason,
     tcp::Flags,
 };
@@ -44,12 +45,14 @@ pub struct Packet {
     pub length: u16,
     /// Offset of the transport header in the frame, in bytes.
     pub transport_offset: usize,
-    /// The Ethernet header.
-    pub ethernet: *mut EthHdr,
+    /// The MAC addresses it came with.
+    pub macs: Macs,
+    /// Where the frame begins: both MAC addresses.
+    pub ethernet: *mut u32,
     /// The fixed part of the IPv4 header.
     pub ip: *mut Ipv4Hdr,
-    /// Source and destination port, which TCP and UDP share.
-    pub ports: *mut [u8; 4],
+    /// Source port, then destination port, which TCP and UDP share.
+    pub ports: *mut u16,
 }
 
 /// Parses `frame`, whose first byte is the Ethernet destination.
@@ -61,66 +64,102 @@ pub struct Packet {
 pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
     let ethernet = frame.at::<EthHdr>(0).ok_or(Reason::Malformed)?;
     // SAFETY: `at` bounds-checked the header.
-    let ether_type = unsafe { (&raw const (*ethernet).ether_type).read_unaligned() };
+    let ether_type = unsafe { frame::read(&raw const (*ethernet).ether_type) };
     if ether_type != ETHERTYPE_IPV4 {
         return Err(Reason::NotIpv4);
     }
     let ip = frame.at::<Ipv4Hdr>(EthHdr::LEN).ok_or(Reason::Malformed)?;
-    // SAFETY: `at` bounds-checked the header.
-    let header = unsafe { ip.read() };
-    let header_length = header_length(&header)?;
-    let transport = match header.proto {
-        proto if proto == IpProto::Tcp as u8 => Transport::Tcp,
-        proto if proto == IpProto::Udp as u8 => Transport::Udp,
+    // SAFETY: `at` bounds-checked the header; every field of it is read as bytes or one word.
+    let header = unsafe { Header::read(ip) };
+    let header_length = header_length(header.vihl)?;
+    let transport = match header.protocol {
+        protocol if protocol == IpProto::Tcp as u8 => Transport::Tcp,
+        protocol if protocol == IpProto::Udp as u8 => Transport::Udp,
         _ => return Err(Reason::NotTransport),
     };
-    let fragment = u16::from_ne_bytes(header.frags);
-    if fragment & FRAGMENT_MASK != 0 {
+    if header.fragment & FRAGMENT_MASK != 0 {
         return Err(Reason::Fragment);
     }
-    let destination = V4::new(header.dst_addr);
-    if destination.is_multicast_or_broadcast() {
+    if header.destination.is_multicast_or_broadcast() {
         return Err(Reason::NotUnicast);
     }
-    let length = u16::from_be_bytes(header.tot_len);
-    let transport_offset = EthHdr::LEN + header_length;
-    let payload = u32::from(length).wrapping_sub(header_length as u32);
     // The frame may be longer (Ethernet pads to 60 bytes), never shorter.
-    if u32::from(length) + EthHdr::LEN as u32 > frame.length() || header_length > length as usize {
+    if u32::from(header.length) + EthHdr::LEN as u32 > frame.length()
+        || header_length > usize::from(header.length)
+    {
         return Err(Reason::Malformed);
     }
+    let transport_offset = EthHdr::LEN + header_length;
+    let payload = u32::from(header.length) - header_length as u32;
     let (flags, ports) = match transport {
         Transport::Tcp => parse_tcp(frame, transport_offset, payload)?,
         Transport::Udp => parse_udp(frame, transport_offset, payload)?,
     };
     // SAFETY: `parse_tcp` and `parse_udp` bounds-checked the header these open.
-    let [s0, s1, d0, d1] = unsafe { ports.read() };
+    let (source_port, destination_port) = unsafe { (frame::read(ports), frame::read(ports.add(1))) };
     Ok(Packet {
         key: FlowKey::new(
-            V4::new(header.src_addr),
-            destination,
-            u16::from_ne_bytes([s0, s1]),
-            u16::from_ne_bytes([d0, d1]),
-            header.proto,
+            header.source,
+            header.destination,
+            source_port,
+            destination_port,
+            header.protocol,
         ),
         transport,
         flags,
         ttl: header.ttl,
         tos: header.tos,
-        dont_fragment: fragment & DONT_FRAGMENT != 0,
-        length,
+        dont_fragment: header.fragment & DONT_FRAGMENT != 0,
+        length: header.length,
         transport_offset,
-        ethernet,
+        // SAFETY: `at` bounds-checked the Ethernet header.
+        macs: Macs(unsafe { frame::read_words(ethernet.cast()) }),
+        ethernet: ethernet.cast(),
         ip,
         ports,
     })
 }
 
+/// The fields of an IPv4 header that matter here.
+struct Header {
+    vihl: u8,
+    tos: u8,
+    length: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    source: V4,
+    destination: V4,
+}
+
+impl Header {
+    /// # Safety
+    ///
+    /// `ip` must lead to a whole header.
+    #[inline(always)]
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers every field")]
+    unsafe fn read(ip: *const Ipv4Hdr) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self {
+                vihl: (*ip).vihl,
+                tos: (*ip).tos,
+                length: u16::from_be(frame::read((&raw const (*ip).tot_len).cast())),
+                fragment: frame::read((&raw const (*ip).frags).cast()),
+                ttl: (*ip).ttl,
+                protocol: (*ip).proto,
+                source: V4::from_raw(frame::read((&raw const (*ip).src_addr).cast())),
+                destination: V4::from_raw(frame::read((&raw const (*ip).dst_addr).cast())),
+            }
+        }
+    }
+}
+
 /// Bytes of the IPv4 header with its options, from IHL (RFC 791 section 3.1): 20 to 60.
 #[inline(always)]
-fn header_length(header: &Ipv4Hdr) -> Result<usize, Reason> {
-    let words = usize::from(header.vihl & 0xf);
-    if header.vihl >> 4 != 4 || words < 5 {
+fn header_length(vihl: u8) -> Result<usize, Reason> {
+    let words = usize::from(vihl & 0xf);
+    if vihl >> 4 != 4 || words < 5 {
         return Err(Reason::Malformed);
     }
     Ok(words * 4)
@@ -131,16 +170,18 @@ fn parse_tcp<F: Frame>(
     frame: &F,
     offset: usize,
     payload: u32,
-) -> Result<(Flags, *mut [u8; 4]), Reason> {
+) -> Result<(Flags, *mut u16), Reason> {
     let tcp = frame.at::<TcpHdr>(offset).ok_or(Reason::Malformed)?;
     // The data offset and flags are octets 12 and 13 (RFC 9293 section 3.1).
     // SAFETY: `at` bounds-checked all twenty bytes.
-    let octets = unsafe { tcp.cast::<[u8; TcpHdr::LEN]>().read() };
-    let data_offset = u32::from(octets[12] >> 4) * 4;
+    let octet = unsafe { tcp.cast::<u8>().add(12) };
+    // SAFETY: as above.
+    let [words, flags] = unsafe { frame::read(octet.cast::<u16>()) }.to_ne_bytes();
+    let data_offset = u32::from(words >> 4) * 4;
     if data_offset < TcpHdr::LEN as u32 || data_offset > payload {
         return Err(Reason::Malformed);
     }
-    Ok((Flags::new(octets[13]), tcp.cast()))
+    Ok((Flags::new(flags), tcp.cast()))
 }
 
 #[inline(always)]
@@ -148,10 +189,11 @@ fn parse_udp<F: Frame>(
     frame: &F,
     offset: usize,
     payload: u32,
-) -> Result<(Flags, *mut [u8; 4]), Reason> {
+) -> Result<(Flags, *mut u16), Reason> {
     let udp = frame.at::<UdpHdr>(offset).ok_or(Reason::Malformed)?;
     // SAFETY: `at` bounds-checked all eight bytes.
-    let length = u32::from(u16::from_be_bytes(unsafe { (*udp).len }));
+    let length = unsafe { frame::read((&raw const (*udp).len).cast()) };
+    let length = u32::from(u16::from_be(length));
     if length < UdpHdr::LEN as u32 || length > payload {
         return Err(Reason::Malformed);
     }

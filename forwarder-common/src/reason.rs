@@ -61,6 +61,8 @@ reasons! {
         "Neither TCP nor UDP; the kernel has it.";
     NotUnicast = "not-unicast", Pass,
         "Sent to a multicast or broadcast address; the kernel has it.";
+    OtherHost = "other-host", Pass,
+        "Sent to another host's MAC address (the interface is promiscuous or bridged); the kernel has it.";
     Malformed = "malformed", Pass,
         "A header is cut short or contradicts itself; the kernel has it and will count it.";
     Fragment = "fragment", Pass,

@@ -4,7 +4,7 @@ use crate::{
     address::V4,
     checksum::Delta,
     flow::{Rewrite, Route},
-    frame::Frame,
+    frame::{self, Frame, Transport, update_checksum_field},
     parse::Packet,
 };
 
@@ -14,12 +14,15 @@ use crate::{
 /// because updating it may move the frame.
 #[inline(always)]
 pub fn apply<F: Frame>(frame: &mut F, packet: &Packet, rewrite: &Rewrite<V4>, route: &Route) {
-    write_ethernet(packet, route);
+    // SAFETY: `parse` bounds-checked the Ethernet header, whose first twelve bytes are the MACs.
+    unsafe { frame::write_words(packet.ethernet, route.macs.0) };
     write_ip(packet, rewrite);
-    let [s0, s1] = rewrite.source_port_be.to_ne_bytes();
-    let [d0, d1] = rewrite.destination_port_be.to_ne_bytes();
     // SAFETY: `parse` bounds-checked both ports.
-    unsafe { packet.ports.write([s0, s1, d0, d1]) };
+    unsafe { frame::write(packet.ports, rewrite.source_port_be) };
+    // SAFETY: as above.
+    let destination = unsafe { packet.ports.add(1) };
+    // SAFETY: as above.
+    unsafe { frame::write(destination, rewrite.destination_port_be) };
     frame.update_transport_checksum(
         packet.transport,
         packet.transport_offset + packet.transport.checksum_offset(),
@@ -28,27 +31,18 @@ pub fn apply<F: Frame>(frame: &mut F, packet: &Packet, rewrite: &Rewrite<V4>, ro
     );
 }
 
-#[inline(always)]
-fn write_ethernet(packet: &Packet, route: &Route) {
-    // SAFETY: `parse` bounds-checked the Ethernet header.
-    unsafe { (&raw mut (*packet.ethernet).dst_addr).write(route.next_hop) };
-    // SAFETY: as above.
-    unsafe { (&raw mut (*packet.ethernet).src_addr).write(route.own) };
-}
-
 /// Addresses, TTL and header checksum. The TTL is decremented as RFC 1812 section 5.3.1 asks of whoever
 /// forwards; the caller has seen that it is above 1.
 #[inline(always)]
 fn write_ip(packet: &Packet, rewrite: &Rewrite<V4>) {
-    // SAFETY: `parse` bounds-checked the fixed header.
-    let mut header = unsafe { packet.ip.read() };
-    header.ttl = header.ttl.wrapping_sub(1);
+    let ip = packet.ip;
     let delta = rewrite.addresses.then(Delta::TTL_DECREMENT);
-    header.check = delta
-        .apply(u16::from_ne_bytes(header.check))
-        .to_ne_bytes();
-    header.src_addr = rewrite.source.octets();
-    header.dst_addr = rewrite.destination.octets();
+    // SAFETY: `parse` bounds-checked the fixed header, so each field of it may be written.
+    unsafe { (&raw mut (*ip).ttl).write(packet.ttl.wrapping_sub(1)) };
     // SAFETY: as above.
-    unsafe { packet.ip.write(header) };
+    unsafe { update_checksum_field((&raw mut (*ip).check).cast(), Transport::Tcp, delta) };
+    // SAFETY: as above.
+    unsafe { frame::write((&raw mut (*ip).src_addr).cast(), rewrite.source.raw()) };
+    // SAFETY: as above.
+    unsafe { frame::write((&raw mut (*ip).dst_addr).cast(), rewrite.destination.raw()) };
 }

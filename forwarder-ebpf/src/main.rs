@@ -1,2 +1,31 @@
-//! placeholder
-fn main() {}
+//! The forwarder's programs.
+//!
+//! Each is an entry that wraps its context in a [`hook::Hook`] and runs the one [`pipeline`]. See
+//! ARCHITECTURE.md for the way of a packet.
+#![no_std]
+#![no_main]
+
+mod account;
+mod clients;
+mod hook;
+mod lookup;
+mod maps;
+mod open;
+mod pipeline;
+mod plan;
+mod ports;
+mod route;
+mod rules;
+mod tc;
+mod xdp;
+
+/// The kernel offers several helpers to GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // The programs have no panicking path; one that crept in would not get past the verifier.
+    loop {}
+}

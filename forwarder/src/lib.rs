@@ -1,1 +1,2 @@
 //! The forwarder daemon and CLI as a library.
+pub mod datapath;

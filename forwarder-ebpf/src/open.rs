@@ -1,0 +1,97 @@
+//! A new flow: rule, client check, backend, route, source, then both directions or neither.
+
+use forwarder_common::{
+    address::V4,
+    flow::{
+        CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite, Route,
+    },
+    frame::Transport,
+    parse::Packet,
+    reason::Reason,
+    settings::Settings,
+};
+
+use crate::{
+    account, clients,
+    hook::Hook,
+    lookup::Table,
+    maps::{SCRATCH, Scratch},
+    ports,
+    route::{self, Resolved},
+    rules,
+};
+
+/// Opens a flow for `packet` if a rule wants it, and returns the original direction's entry.
+#[inline(always)]
+pub fn open<H: Hook>(
+    hook: &H,
+    packet: &Packet,
+    settings: &Settings,
+    now: u64,
+) -> Result<&'static mut FlowEntry<V4>, Reason> {
+    let key = &packet.key;
+    let rule = rules::find(key, hook.ingress(), settings).ok_or(Reason::NoRule)?;
+    let arrival_mtu = route::check_addressee(hook, packet)?;
+    clients::check(key.source, rule)?;
+    if packet.transport == Transport::Tcp && !packet.flags.opens() {
+        return Err(Reason::TcpNoFlow);
+    }
+    let backend = rules::choose_backend(key, rule).ok_or(Reason::NoRule)?;
+    let port = backend.port_for(u16::from_be(key.destination_port_be), rule.first_port);
+    let mut to = FlowKey::new(
+        key.source,
+        backend.address,
+        key.source_port_be,
+        port.to_be(),
+        key.protocol,
+    );
+    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
+    // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
+    let Scratch { original, reply, fib } = unsafe { &mut *scratch };
+    let way = route::resolve(hook, packet, &to, settings, fib)?;
+    to.source = ports::source_address(key.source, rule, backend.address, &way)?;
+
+    *reply = FlowEntry {
+        route: Route::new(hook.ingress(), settings.generation, packet.macs.swapped(), arrival_mtu),
+        last_seen: now as u32,
+        created: (now / CREATED_UNIT) as u32,
+        rule: rule.rule,
+        direction: DIRECTION_REPLY,
+        ..FlowEntry::default()
+    };
+    ports::reserve(key, &mut to, reply, settings)?;
+
+    *original = FlowEntry {
+        rewrite: Rewrite::between(key, &to),
+        route: match way {
+            Resolved::Route(route) => route,
+            // Generation 0: ask again until the next hop has answered.
+            Resolved::Neighbour { .. } => Route::default(),
+        },
+        arrival: packet.macs.arrival_mark(hook.ingress()),
+        last_seen: now as u32,
+        created: reply.created,
+        rule: rule.rule,
+        seen: packet.flags.seen(),
+        direction: DIRECTION_ORIGINAL,
+        ..FlowEntry::default()
+    };
+    finish(key, &to, original)
+}
+
+/// Inserts the original direction behind the reply direction that [`ports::reserve`] has inserted, and
+/// takes that one back where this fails.
+#[inline(always)]
+fn finish(
+    key: &FlowKey<V4>,
+    to: &FlowKey<V4>,
+    original: &FlowEntry<V4>,
+) -> Result<&'static mut FlowEntry<V4>, Reason> {
+    let table = Table::of(key.protocol);
+    if let Err(reason) = table.reserve(key, original) {
+        table.remove(&to.reversed());
+        return Err(reason);
+    }
+    account::opened(original.rule);
+    table.get(key).ok_or(Reason::Raced)
+}
