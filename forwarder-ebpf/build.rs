@@ -1,8 +1,12 @@
-//! Rebuilds when the linker changes.
+//! Has cargo relink when bpf-linker changes, which is no dependency cargo can see.
+
+use which::which;
 
 fn main() {
-    // bpf-linker does the code generation, so another linker means another object.
-    if let Ok(linker) = which::which("bpf-linker") {
-        println!("cargo:rerun-if-changed={}", linker.display());
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=PATH");
+    match which("bpf-linker") {
+        Ok(linker) => println!("cargo:rerun-if-changed={}", linker.display()),
+        Err(error) => println!("cargo:warning=bpf-linker: {error}; run `cargo xtask setup`"),
     }
 }

@@ -1,2 +1,43 @@
-//! placeholder
-fn main() {}
+//! The repository's own commands. `cargo xtask help` lists them.
+
+mod build;
+mod demo;
+mod lint;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The repository's own commands
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Xtask {
+    /// Install what building and testing need and cargo does not bring
+    Setup(setup::SetupArgs),
+    /// Show the forwarder at work
+    Demo(demo::DemoArgs),
+    /// Run the ladder of tests
+    Test(test::TestArgs),
+    /// Check formatting, clippy and the shape of the source
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Xtask::parse() {
+        Xtask::Setup(args) => setup::run(args),
+        Xtask::Demo(args) => demo::run(args),
+        Xtask::Test(args) => test::run(args),
+        Xtask::Lint => lint::main(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

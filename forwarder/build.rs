@@ -1,0 +1,66 @@
+//! Builds the eBPF crate into `OUT_DIR/forwarder-ebpf`, with the compiler `cargo xtask setup` provides.
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
+use aya_build::{Package, Toolchain as AyaToolchain};
+
+#[path = "../xtask/src/toolchain.rs"]
+mod toolchain;
+
+use toolchain::Toolchain;
+
+const CRATE: &str = "forwarder-ebpf";
+
+/// Lets `cargo check` and `cargo clippy` pass where there is no BPF toolchain. aya-build has the same variable.
+const SKIP: &str = "AYA_BUILD_SKIP";
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> anyhow::Result<()> {
+    // aya-build adds the eBPF crate itself; these it does not know of.
+    for path in [
+        "../forwarder-common/src",
+        "../Cargo.toml",
+        "../Cargo.lock",
+        "../xtask/src/toolchain.rs",
+    ] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    println!("cargo:rerun-if-env-changed={SKIP}");
+    if env::var(SKIP).is_ok_and(|value| value == "1" || value.eq_ignore_ascii_case("true")) {
+        return write_nothing();
+    }
+
+    let toolchain = Toolchain::find().context(toolchain::MISSING)?;
+    let linker = toolchain::find_linker().context(toolchain::MISSING)?;
+    for path in [toolchain.sysroot.join("bin/rustc"), linker] {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    for (key, value) in toolchain.environment() {
+        // SAFETY: no other thread runs yet that could read the environment; aya-build starts its
+        // own later.
+        unsafe { env::set_var(key, value) };
+    }
+    let package = Package {
+        name: CRATE,
+        root_dir: "../forwarder-ebpf",
+        ..Package::default()
+    };
+    aya_build::build_ebpf([package], AyaToolchain::Custom(toolchain.name))
+}
+
+/// An empty object keeps the crate compiling; it cannot be loaded, and is not meant to be.
+fn write_nothing() -> anyhow::Result<()> {
+    println!("cargo:warning={SKIP} is set: this forwarder has no eBPF program in it");
+    let directory = env::var_os("OUT_DIR").context("cargo sets OUT_DIR for build scripts")?;
+    fs::write(Path::new(&directory).join(CRATE), []).context("cannot write the empty eBPF object")
+}

@@ -1,0 +1,66 @@
+//! Builds the daemon.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::setup;
+
+/// Builds the release binary with its eBPF object inside and returns where it is.
+pub fn forwarder() -> Result<PathBuf> {
+    setup::toolchain()?;
+    executables(&["build", "--release", "--package", "forwarder"])?
+        .into_iter()
+        .find(|executable| executable.target == "forwarder")
+        .map(|executable| executable.path)
+        .context("cargo built the package `forwarder` without its binary")
+}
+
+/// A binary or test binary that cargo made.
+pub struct Executable {
+    /// The directory of its package, where cargo runs tests.
+    pub package: PathBuf,
+    /// `lib`, `bin` or `test`.
+    pub kind: String,
+    /// The target's name: `prog_run_parse` for `tests/prog_run_parse.rs`.
+    pub target: String,
+    /// The file to run.
+    pub path: PathBuf,
+}
+
+/// Runs a cargo command that builds, and lists what it made.
+pub fn executables(arguments: &[&str]) -> Result<Vec<Executable>> {
+    let output = Command::new("cargo")
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(setup::root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("`cargo {}` failed ({})", arguments.join(" "), output.status);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages
+        .filter_map(|message| executable(&message))
+        .collect())
+}
+
+fn executable(message: &Value) -> Option<Executable> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let manifest = PathBuf::from(message.get("manifest_path")?.as_str()?);
+    let target = message.get("target")?;
+    Some(Executable {
+        package: manifest.parent()?.to_owned(),
+        kind: text(target.get("kind")?.get(0)?)?,
+        target: text(target.get("name")?)?,
+        path: text(message.get("executable")?)?.into(),
+    })
+}
