@@ -1,6 +1,10 @@
 //! Builds the eBPF crate into `OUT_DIR/forwarder-ebpf`, with the compiler `cargo xtask setup` provides.
 
-use std::{env, fs, path::Path, process::ExitCode};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use aya_build::{Package, Toolchain as AyaToolchain};
@@ -45,7 +49,13 @@ fn build() -> anyhow::Result<()> {
     for path in [toolchain.sysroot.join("bin/rustc"), linker] {
         println!("cargo:rerun-if-changed={}", path.display());
     }
-    for (key, value) in toolchain.environment() {
+    let nested = [
+        // One build of the eBPF crate and its macros' dependencies serves every profile of this one.
+        ("CARGO_BUILD_BUILD_DIR", build_directory()?.into_os_string()),
+        // aya-build turns each line of progress into a warning; the compiler's own come another way.
+        ("CARGO_TERM_QUIET", "true".into()),
+    ];
+    for (key, value) in toolchain.environment().into_iter().chain(nested) {
         // SAFETY: no other thread runs yet that could read the environment; aya-build starts its
         // own later.
         unsafe { env::set_var(key, value) };
@@ -56,6 +66,14 @@ fn build() -> anyhow::Result<()> {
         ..Package::default()
     };
     aya_build::build_ebpf([package], AyaToolchain::Custom(toolchain.name))
+}
+
+/// `target/ebpf`: `OUT_DIR` is `target/PROFILE/build/PACKAGE/out`. It cannot be `target` itself, which the cargo that
+/// runs this has locked.
+fn build_directory() -> anyhow::Result<PathBuf> {
+    let out = env::var_os("OUT_DIR").context("cargo sets OUT_DIR for build scripts")?;
+    let target = Path::new(&out).ancestors().nth(4);
+    Ok(target.context("OUT_DIR is too short")?.join("ebpf"))
 }
 
 /// An empty object keeps the crate compiling; it cannot be loaded, and is not meant to be.

@@ -19,14 +19,17 @@ pub fn install() -> Result<Toolchain> {
         );
     }
     if let Err(error) = from_rustup() {
-        let reason = format!("{error:#}");
-        say(format!(
-            "rustup has no rust-src to give: {}",
-            reason.lines().last().unwrap_or_default().trim()
-        ));
+        say(format!("rustup gives no rust-src: {}", cause(&error)));
         from_debian()?;
     }
     Toolchain::find().context(MISSING)
+}
+
+/// The line of a failed command's output that says why; a backtrace may follow it.
+fn cause(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let line = text.lines().find_map(|line| line.strip_prefix("error: "));
+    line.or(text.lines().next()).unwrap_or_default().to_owned()
 }
 
 /// Adds the library's source to the nightly that is there; a nightly of another day could break whatever else uses

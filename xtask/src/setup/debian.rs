@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::Once,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -37,9 +38,14 @@ pub fn possible() -> Result<()> {
     Ok(())
 }
 
-/// Fetches the package lists. A third-party source that does not answer makes this fail although Debian's own lists
+/// Fetches the package lists, once in a run. A third-party source that does not answer makes this fail although Debian's own lists
 /// came, so only the installation decides.
 pub fn update() {
+    static DONE: Once = Once::new();
+    DONE.call_once(update_now);
+}
+
+fn update_now() {
     if let Err(error) = step("fetching the package lists", apt_get().arg("update")) {
         say(format!("going on with the lists that are there: {error:#}"));
     }

@@ -21,23 +21,25 @@ const VERSION: &str = "0.13.0";
 /// Makes sure that there is a bpf-linker that reads what this compiler writes.
 pub fn ensure(toolchain: &Toolchain) -> Result<()> {
     let major = llvm_major(toolchain)?;
-    if let Some(linker) = find_linker() {
-        match checked(toolchain, &linker, major) {
-            Ok(()) => {
-                say(format!(
-                    "compiler: rustup's `{}` (LLVM {major}), linker: {}",
-                    toolchain.name,
-                    linker.display()
-                ));
-                return Ok(());
-            }
-            Err(error) => say(format!("{} does not fit: {error:#}", linker.display())),
+    let fits = find_linker().is_some_and(|linker| match checked(toolchain, &linker, major) {
+        Ok(()) => true,
+        Err(error) => {
+            say(format!("{} does not fit: {error:#}", linker.display()));
+            false
         }
+    });
+    if !fits {
+        install(toolchain, major)?;
     }
-    install(toolchain, major)?;
     let linker = find_linker().context("cargo installed bpf-linker, but it is not in its bin")?;
     checked(toolchain, &linker, major)
-        .with_context(|| format!("the new {} does not work", linker.display()))
+        .with_context(|| format!("the new {} does not work", linker.display()))?;
+    say(format!(
+        "compiler: rustup's `{}` (LLVM {major}), linker: {}",
+        toolchain.name,
+        linker.display()
+    ));
+    Ok(())
 }
 
 /// The LLVM that a compiler was built with; it writes that version's bitcode.
