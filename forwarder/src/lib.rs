@@ -1,2 +1,4 @@
 //! The forwarder daemon and CLI as a library.
+
+pub mod config;
 pub mod datapath;

@@ -1,0 +1,105 @@
+//! Addresses: of listeners, of backends, of source pools.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::errors::Diagnostic;
+use super::token::Token;
+
+/// An address, whatever it is good for.
+pub(super) fn any(token: Token) -> Result<IpAddr, Diagnostic> {
+    token.text.parse().map_err(|_| {
+        let found = token.error(format!(
+            "bad address {}: expected {}",
+            token.quoted(),
+            expected()
+        ));
+        found.maybe_help(why_not(token.text))
+    })
+}
+
+/// An address to listen on.
+pub(super) fn listener(token: Token) -> Result<IpAddr, Diagnostic> {
+    let address = any(token)?;
+    if address.is_unspecified() {
+        let message = format!(
+            "bad address {}: expected one address, or `*` for all",
+            token.quoted()
+        );
+        return Err(token.error(message).help("did you mean `*`?"));
+    }
+    if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Err(token.error(format!(
+            "bad address {}: expected a unicast address",
+            token.quoted()
+        )));
+    }
+    Ok(address)
+}
+
+/// An address packets are sent to or sent from: of one host that is not this one.
+pub(super) fn host(token: Token) -> Result<IpAddr, Diagnostic> {
+    let address = any(token)?;
+    let what = match address {
+        _ if address.is_unspecified() => "the unspecified address",
+        _ if address.is_multicast() => "a multicast address",
+        _ if address.is_loopback() => "a loopback address",
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "the broadcast address",
+        _ => return Ok(address),
+    };
+    Err(token.error(format!(
+        "bad address {}, {what}: expected the address of one host",
+        token.quoted()
+    )))
+}
+
+fn expected() -> &'static str {
+    "an IPv4 address such as `192.0.2.1`"
+}
+
+fn why_not(text: &str) -> Option<String> {
+    if text.contains('/') {
+        return Some("a prefix does not fit here".to_owned());
+    }
+    // A name has a letter that no IPv6 address has, or letters where an IPv4 address has digits.
+    if text.contains(|c: char| c.is_ascii_alphabetic()) && !text.contains(':') {
+        return Some("names are not looked up".to_owned());
+    }
+    let octets: Vec<&str> = text.split('.').collect();
+    let number = |octet: &&str| octet.parse::<u32>().ok();
+    if octets.len() == 4 && octets.iter().all(|octet| number(octet).is_some()) {
+        let above = octets.iter().find(|octet| number(octet) > Some(255));
+        let padded = octets
+            .iter()
+            .find(|octet| octet.len() > 1 && octet.starts_with('0'));
+        return above
+            .map(|octet| format!("`{octet}` is above 255"))
+            .or(padded.map(|octet| format!("`{octet}` has a leading zero")));
+    }
+    None
+}
+
+/// `HOST:REST` or `[V6]:REST`, or `None` without a colon.
+pub(super) fn split_host(token: Token) -> Result<Option<(Token, Token)>, Diagnostic> {
+    let unclosed = || {
+        let message = format!("bad address {}: expected `[ADDR]:PORT`", token.quoted());
+        token.error(message)
+    };
+    if let Some(inner) = token.strip_prefix("[") {
+        let (host, rest) = inner.split_once(']').ok_or_else(unclosed)?;
+        let port = rest.strip_prefix(":").ok_or_else(unclosed)?;
+        return Ok(Some((host, port)));
+    }
+    let Some((host, port)) = token.rsplit_once(':') else {
+        return Ok(None);
+    };
+    if host.text.contains(':') {
+        let message = format!(
+            "bad address {}: expected an IPv6 address in brackets",
+            token.quoted()
+        );
+        return Err(token
+            .error(message)
+            .help(format!("did you mean `[{}]:{}`?", host.text, port.text)));
+    }
+    Ok(Some((host, port)))
+}

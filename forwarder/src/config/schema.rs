@@ -1,0 +1,74 @@
+//! Which keys exist, in one place: unknown ones, suggestions and the refusals all ask here.
+
+/// One table of the file.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// Its key at the top level.
+    pub key: &'static str,
+    /// How it is written.
+    pub header: &'static str,
+    /// Its keys.
+    pub keys: &'static [&'static str],
+}
+
+pub(super) const INTERFACE: Schema = Schema {
+    key: "interface",
+    header: "[[interface]]",
+    keys: &["name", "mode", "optional"],
+};
+
+pub(super) const FORWARD: Schema = Schema {
+    key: "forward",
+    header: "[[forward]]",
+    keys: &[
+        "name",
+        "protocol",
+        "interface",
+        "listen",
+        "to",
+        "source",
+        "allow",
+        "deny",
+    ],
+};
+
+pub(super) const LIMITS: Schema = Schema {
+    key: "limits",
+    header: "[limits]",
+    keys: &["flows", "half-open", "rules", "source-ports"],
+};
+
+pub(super) const TIMEOUTS: Schema = Schema {
+    key: "timeouts",
+    header: "[timeouts]",
+    keys: &[
+        "tcp-established",
+        "tcp-half-open",
+        "tcp-transitory",
+        "udp",
+        "udp-stream",
+        "icmp",
+    ],
+};
+
+pub(super) const CONTROL: Schema = Schema {
+    key: "control",
+    header: "[control]",
+    keys: &["socket"],
+};
+
+pub(super) const LOG: Schema = Schema {
+    key: "log",
+    header: "[log]",
+    keys: &["level", "format"],
+};
+
+/// All tables that are read.
+pub(super) const TABLES: [&Schema; 6] = [&INTERFACE, &FORWARD, &LIMITS, &TIMEOUTS, &CONTROL, &LOG];
+
+/// The tables in which `key` would be right.
+pub(super) fn homes(key: &str) -> impl Iterator<Item = &'static Schema> {
+    TABLES
+        .into_iter()
+        .filter(move |table| table.keys.contains(&key))
+}

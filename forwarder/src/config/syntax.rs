@@ -1,0 +1,54 @@
+//! Text that is not TOML.
+
+use std::collections::HashSet;
+
+use toml::de::Error;
+
+use super::errors::{Diagnostic, Diagnostics, Kind};
+use super::span::{Origin, Span};
+use super::token::quoted;
+
+/// Joins the syntax errors of a text with what was found in the part that could be read.
+///
+/// A syntax error makes others appear that are not there: the rest of its line, and everything that seems to be
+/// missing or to contradict something. Those are left out, so that all that is reported is real.
+pub(super) fn merge(origin: &Origin, errors: &[Error], found: Diagnostics) -> Diagnostics {
+    if errors.is_empty() {
+        return found;
+    }
+    let mut broken = HashSet::new();
+    let mut all = Vec::new();
+    for error in errors {
+        let span = error.span().unwrap_or_default().into();
+        if broken.insert(origin.line_index(start(span))) {
+            all.push(diagnostic(origin, error.message(), span));
+        }
+    }
+    let believable = |problem: &Diagnostic| {
+        let on_broken_line = problem
+            .span
+            .is_some_and(|span| broken.contains(&origin.line_index(start(span))));
+        problem.kind == Kind::Present && !on_broken_line
+    };
+    all.extend(found.into_iter().filter(believable));
+    all
+}
+
+fn start(span: Span) -> usize {
+    span.start
+}
+
+fn diagnostic(origin: &Origin, message: &str, span: Span) -> Diagnostic {
+    let (line_start, line) = origin.line_text(span.start);
+    let from = span.start.saturating_sub(line_start);
+    let to = span.end.saturating_sub(line_start);
+    // The parser points between two letters when something is missing; the text is then what stands before.
+    let offending = match line.get(from..to.min(line.len())) {
+        Some(text) if !text.trim().is_empty() => text,
+        _ => line.trim(),
+    };
+    Diagnostic::at(
+        span,
+        format!("not valid TOML at {}: {message}", quoted(offending)),
+    )
+}
