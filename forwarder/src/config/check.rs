@@ -14,7 +14,7 @@ use super::token::quoted;
 use super::tree::Reader;
 use super::unsupported;
 
-const MINIMAL: &str = "\
+pub(super) const MINIMAL: &str = "\
 [[interface]]
 name = \"eth0\"
 

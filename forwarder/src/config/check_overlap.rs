@@ -81,8 +81,9 @@ fn report(reader: &mut Reader, origin: &Origin, protocol: &str, [later, earlier]
         format!(" of rule {}", quoted(&name.value))
     });
     let message = format!(
-        "listener `{}` overlaps `{}`{whose} for {protocol}: expected ports no other rule has",
-        later.value.listen, other.value.listen
+        "listener {} overlaps {}{whose} for {protocol}: expected ports no other rule has",
+        quoted(reader.source(later.span)),
+        quoted(reader.source(other.span)),
     );
     let help = format!("the other one stands at {}", origin.place(other.span));
     reader.push(Diagnostic::whole(later.span, message).help(help));

@@ -14,50 +14,46 @@ use super::tree::{Number, Reader, Value};
 #[derive(Clone, Debug)]
 pub(super) struct RawListen {
     pub listen: Listen,
-    /// Where the address stands, if there is one.
+    /// Where the address stands; the whole value without one.
     pub address: Span,
 }
 
 /// `ADDR:PORT | *:PORT | PORT`, each also with `PORT-PORT`, or an integer.
 pub(super) fn read<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Located<RawListen>> {
     let expected = "a port or a string such as \"203.0.113.5:110\", \"*:110\" or \"*:1000-1009\"";
-    let (address, ports) = match value.number_text(reader) {
+    let (whole, address, ports) = match value.number_text(reader) {
         None => return value.wrong_type(reader, expected),
         Some(Number::Integer(number, token)) => {
-            let port = u16::try_from(number)
-                .ok()
-                .and_then(|port| PortRange::new(port, port));
-            let bad = || {
-                token.error(format!(
-                    "bad port {}: expected a number from 1 to 65535",
-                    token.quoted()
-                ))
-            };
-            (Ok(None), reader.keep(port.ok_or_else(bad)))
+            (token, Ok(None), port_number(reader, number, token))
         }
         Some(Number::Text(token)) => {
-            let (address, ports) = reader.keep(split_listener(token))?;
-            (listener_address(address), ports::read(reader, ports))
+            let (address, ports) = reader.keep(split(token))?;
+            (token, address_of(address), ports::read(reader, ports))
         }
     };
     let address = reader.keep(address)?;
-    let span = address.map_or(value.span, |(token, _)| token.span());
+    let span = whole.span();
     let listen = Listen {
         address: address.map(|(_, address)| address),
         ports: ports?,
     };
+    let address = address.map_or(span, |(token, _)| token.span());
     Some(Located {
-        value: RawListen {
-            listen,
-            address: span,
-        },
-        span: value.span,
+        value: RawListen { listen, address },
+        span,
     })
+}
+
+fn port_number(reader: &mut Reader, number: i128, token: Token) -> Option<PortRange> {
+    let port = u16::try_from(number)
+        .ok()
+        .and_then(|port| PortRange::new(port, port));
+    reader.keep(port.ok_or_else(|| ports::bad_port(token)))
 }
 
 type AddressAndPorts<'a> = (Option<Token<'a>>, Token<'a>);
 
-fn split_listener(token: Token) -> Result<AddressAndPorts, Diagnostic> {
+fn split(token: Token) -> Result<AddressAndPorts, Diagnostic> {
     if token.text.parse::<IpAddr>().is_ok() || token.text == "*" {
         let message = format!(
             "listener {} has no port: expected `ADDR:PORT`",
@@ -87,7 +83,7 @@ fn split_listener(token: Token) -> Result<AddressAndPorts, Diagnostic> {
     }
 }
 
-fn listener_address(token: Option<Token>) -> Result<Option<(Token, IpAddr)>, Diagnostic> {
+fn address_of(token: Option<Token>) -> Result<Option<(Token, IpAddr)>, Diagnostic> {
     match token {
         None => Ok(None),
         Some(token) if token.text == "*" => Ok(None),

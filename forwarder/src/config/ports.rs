@@ -52,7 +52,7 @@ fn port(token: Token) -> Result<u16, Diagnostic> {
         .ok_or_else(|| bad_port(token))
 }
 
-fn bad_port(token: Token) -> Diagnostic {
+pub(super) fn bad_port(token: Token) -> Diagnostic {
     let found = token.error(format!(
         "bad port {}: expected a number from 1 to 65535",
         token.quoted()

@@ -11,11 +11,17 @@ pub(super) fn nearest<'a>(
     }
     let word = word.to_lowercase().replace('_', "-");
     let distance = |candidate: &&str| strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
-    let best = candidates.into_iter().min_by_key(distance)?;
-    let near = distance(&best) <= (best.chars().count() / 3).max(1)
-        && distance(&best) < best.chars().count();
-    let cut_short = word.len() >= 3 && (best.starts_with(&word) || word.starts_with(best));
-    (near || cut_short).then_some(best)
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let best = candidates.iter().copied().min_by_key(distance)?;
+    let length = best.chars().count();
+    if distance(&best) <= (length / 3).max(1) && distance(&best) < length {
+        return Some(best);
+    }
+    // "tcp" for "tcp-established", "warning" for "warn".
+    let extends = |candidate: &&str| candidate.starts_with(&word) || word.starts_with(candidate);
+    candidates
+        .into_iter()
+        .find(|candidate| word.len() >= 3 && extends(candidate))
 }
 
 /// The same as a phrase for the end of a message.

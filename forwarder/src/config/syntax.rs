@@ -40,15 +40,27 @@ fn start(span: Span) -> usize {
 
 fn diagnostic(origin: &Origin, message: &str, span: Span) -> Diagnostic {
     let (line_start, line) = origin.line_text(span.start);
-    let from = span.start.saturating_sub(line_start);
-    let to = span.end.saturating_sub(line_start);
-    // The parser points between two letters when something is missing; the text is then what stands before.
-    let offending = match line.get(from..to.min(line.len())) {
-        Some(text) if !text.trim().is_empty() => text,
-        _ => line.trim(),
-    };
-    Diagnostic::at(
-        span,
-        format!("not valid TOML at {}: {message}", quoted(offending)),
-    )
+    let at = span.start.saturating_sub(line_start).min(line.len());
+    let end = span.end.saturating_sub(line_start).clamp(at, line.len());
+    // The parser points between two letters when something is missing; the text is then the line.
+    if line.get(at..end).is_none_or(|text| text.trim().is_empty()) {
+        return Diagnostic::at(
+            span,
+            format!("not valid TOML at {}: {message}", quoted(line.trim())),
+        );
+    }
+    // It also points at the second dot of an unquoted address.
+    let edge = |c: char| c.is_whitespace() || "=,[]{}\"'#".contains(c);
+    let from = line[..at].rfind(edge).map_or(0, |edge| {
+        edge + line[edge..].chars().next().map_or(0, char::len_utf8)
+    });
+    let to = end + line[end..].find(edge).unwrap_or(line.len() - end);
+    let word = &line[from..to];
+    let found = Diagnostic::at(
+        (line_start + from..line_start + to).into(),
+        format!("not valid TOML at {}: {message}", quoted(word)),
+    );
+    let unquoted =
+        line[..from].trim_end().ends_with(['=', '[', ',']) && !word.contains(['"', '\'']);
+    found.maybe_help(unquoted.then(|| format!("did you mean `\"{word}\"`?")))
 }

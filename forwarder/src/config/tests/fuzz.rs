@@ -1,0 +1,85 @@
+//! Whatever the text, there is a configuration or at least one problem, and every problem can be shown.
+
+use proptest::prelude::*;
+
+use super::super::parse;
+use super::with_rule;
+
+/// Uses every key once, so that a mutation reaches every parser.
+const ALL_KEYS: &str = r#"
+[[interface]]
+name = "eth0"
+mode = "xdp"
+optional = true
+
+[[forward]]
+name = "pop3"
+protocol = ["tcp", "udp"]
+interface = "eth0"
+listen = "203.0.113.5:110-119"
+to = ["195.228.245.1:110-119", "[2001:db8::1]:110", "192.0.2.1", "local:25"]
+source = "192.0.2.1-192.0.2.9"
+allow = ["198.51.100.0/24", "2001:db8::/32"]
+deny = ['10.0.0.0/8', """192.0.2.7"""]
+
+[limits]
+flows = 262144
+source-ports = "1024-32767"
+
+[timeouts]
+tcp-established = "5d"
+
+[control]
+socket = "/run/forwarder.sock"
+
+[log]
+level = "info"
+format = "json"
+"#;
+
+fn never_panics(text: &str) {
+    if let Err(errors) = parse("f.toml", text) {
+        assert!(errors.count() > 0, "{text}");
+        let shown = errors.render(true);
+        assert!(shown.lines().count() > errors.count(), "{shown}");
+        for span in errors.diagnostics.iter().filter_map(|found| found.span) {
+            assert!(
+                text.get(span.start..span.end).is_some(),
+                "{span:?} of {text:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text(text in any::<String>()) {
+        never_panics(&text);
+    }
+
+    #[test]
+    fn arbitrary_values(key in "(listen|to|source|allow|protocol|name|interface)", value in any::<String>()) {
+        let quoted = value.escape_default().to_string().replace("\\u{", "\\U{");
+        never_panics(&with_rule(&format!("{key} = \"{quoted}\"")));
+        never_panics(&with_rule(&format!("{key} = '{value}'")));
+    }
+
+    #[test]
+    fn addresses_and_ports(value in "[0-9a-f.:*/\\[\\]-]{0,24}") {
+        let rule = format!("listen = '{value}'\nto = '{value}'\nsource = '{value}'\nallow = ['{value}']");
+        never_panics(&with_rule(&rule));
+    }
+
+    #[test]
+    fn mutations(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..8, ".{0,6}"), 1..6),
+    ) {
+        let mut text: Vec<char> = ALL_KEYS.chars().collect();
+        for (at, removed, inserted) in edits {
+            let at = at.index(text.len() + 1);
+            let end = (at + removed).min(text.len());
+            text.splice(at..end, inserted.chars());
+        }
+        never_panics(&text.into_iter().collect::<String>());
+    }
+}

@@ -1,0 +1,104 @@
+//! Bad `[limits]`, `[timeouts]`, `[control]` and `[log]`, and tables that do not exist.
+
+use rstest::rstest;
+
+use super::{assert_problem, with_tables};
+
+const SOCKET: &str = "an absolute path such as \"/run/forwarder.sock\"";
+const DURATION: &str = "expected a duration such as \"30s\", \"4m\" or \"5d\"";
+const TABLES: &str = "`interface`, `forward`, `limits`, `timeouts`, `control` or `log`";
+
+#[rstest]
+#[case::flows_zero(
+    "[limits]\nflows = «0»",
+    "`flows` out of range, `0`: expected an integer from 1 to 16777216"
+)]
+#[case::flows_huge(
+    "[limits]\nflows = «16777217»",
+    "`flows` out of range, `16777217`: expected an integer from 1 to 16777216"
+)]
+#[case::half_open(
+    "[limits]\nhalf-open = «-3»",
+    "`half-open` out of range, `-3`: expected an integer from 1 to 16777216"
+)]
+#[case::rules(
+    "[limits]\nrules = «65537»",
+    "`rules` out of range, `65537`: expected an integer from 1 to 65536"
+)]
+#[case::flows_string(
+    "[limits]\nflows = «\"many\"»",
+    "`flows` is a string, `\"many\"`: expected an integer from 1 to 16777216"
+)]
+#[case::underscore(
+    "[limits]\n«half_open» = 5",
+    "unknown key `half_open` in `[limits]`: expected `flows`, `half-open`, `rules` or `source-ports`; did you mean `half-open`?"
+)]
+#[case::source_ports(
+    "[limits]\nsource-ports = \"«1024»\"",
+    "bad port range `1024`: expected a range of ports such as \"1024-32767\""
+)]
+#[case::source_ports_reversed(
+    "[limits]\nsource-ports = \"«9-8»\"",
+    "reversed range `9-8`: expected the lower port first; did you mean `8-9`?"
+)]
+#[case::limits_list(
+    "«[[limits]]»\nflows = 5",
+    "`limits` is an array, `[[limits]]`: expected one table, written `[limits]`"
+)]
+#[case::duration_zero(
+    "[timeouts]\nudp = \"«0s»\"",
+    "`udp` out of range, `0s`: expected 1s to 40d"
+)]
+#[case::duration_long(
+    "[timeouts]\ntcp-established = \"«41d»\"",
+    "`tcp-established` out of range, `41d`: expected 1s to 40d"
+)]
+#[case::duration_huge("[timeouts]\nudp = \"«99999999999999999999d»\"", format!("bad duration `99999999999999999999d`: {DURATION} (number is too large or cannot be represented without a lack of precision (values below 1ns are not supported))"))]
+#[case::duration_unitless("[timeouts]\nudp = \"«30»\"", format!("bad duration `30`: {DURATION} (time unit needed, for example 30sec or 30ms)"))]
+#[case::duration_integer("[timeouts]\nudp = «30»", format!("`udp` is an integer, `30`: {DURATION}"))]
+#[case::timeout_unknown(
+    "[timeouts]\n«tcp» = \"5d\"",
+    "unknown key `tcp` in `[timeouts]`: expected `tcp-established`, `tcp-half-open`, `tcp-transitory`, `udp`, `udp-stream` or `icmp`; did you mean `tcp-established`?"
+)]
+#[case::socket_relative("[control]\nsocket = \"«forwarder.sock»\"", format!("bad socket path `forwarder.sock`: expected {SOCKET}"))]
+#[case::socket_directory("[control]\nsocket = \"«/run/»\"", format!("bad socket path `/run/`: expected {SOCKET}"))]
+#[case::level(
+    "[log]\nlevel = \"«warning»\"",
+    "bad level `warning`: expected `error`, `warn`, `info`, `debug` or `trace`; did you mean `warn`?"
+)]
+#[case::format(
+    "[log]\nformat = \"«jsn»\"",
+    "bad format `jsn`: expected `text` or `json`; did you mean `json`?"
+)]
+#[case::unknown_table("[«limit»]\nflows = 5", format!("unknown key `limit`: expected {TABLES}; did you mean `limits`?"))]
+#[case::unknown_far("[«colours»]\n", format!("unknown key `colours`: expected {TABLES}"))]
+#[case::masquerade(
+    "[[«masquerade»]]\nname = \"lan\"",
+    "`[[masquerade]]` is not supported by this version yet; take it out"
+)]
+#[case::output(
+    "[[«output»]]\n",
+    "`[[output]]` is not supported by this version yet; take it out"
+)]
+#[case::metrics(
+    "[«metrics»]\nlisten = \"127.0.0.1:9469\"",
+    "`[metrics]` is not supported by this version yet; take it out"
+)]
+#[case::original(
+    "[«original-destination»]\n",
+    "`[original-destination]` is not supported by this version yet; take it out"
+)]
+fn bad(#[case] lines: &str, #[case] message: impl AsRef<str>) {
+    assert_problem(&with_tables(lines), message.as_ref());
+}
+
+#[test]
+fn a_socket_path_fits_the_kernel() {
+    let path = format!("/{}", "a".repeat(107));
+    let shown = format!("/{}…", "a".repeat(59));
+    let message = format!("bad socket path `{shown}`: expected at most 107 bytes");
+    assert_problem(
+        &with_tables(&format!("[control]\nsocket = \"«{path}»\"")),
+        &message,
+    );
+}
