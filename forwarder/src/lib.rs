@@ -1,4 +1,8 @@
 //! The forwarder daemon and CLI as a library.
 
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod datapath;
+pub mod report;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! `forwarder`: see [`forwarder::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    forwarder::cli::main()
+}

@@ -1,0 +1,124 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Forwards TCP and UDP connections to other hosts with eBPF, without the kernel's stack.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forwarder",
+    version,
+    after_help = "Example: forwarder check /etc/forwarder/forwarder.toml"
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Forward until stopped, in the foreground
+    Run(Box<RunArgs>),
+    /// Say all that is wrong with a configuration file, without privileges
+    Check(CheckArgs),
+    /// Show interfaces, how full the tables are, and what was forwarded
+    #[command(after_help = "Example: forwarder status --json | jq .flows.used")]
+    Status(QueryArgs),
+    /// Show the rules and their counters
+    #[command(after_help = "Example: forwarder rules --json | jq '.[] | {name, flows_active}'")]
+    Rules(QueryArgs),
+    /// Show every flow in both directions
+    #[command(after_help = "Example: forwarder flows | grep 198.51.100.7")]
+    Flows(QueryArgs),
+    /// Show why packets were not forwarded
+    #[command(after_help = "Example: forwarder drops --all")]
+    Drops(DropsArgs),
+    /// Make the running forwarder read its file again; a bad file changes nothing
+    #[command(after_help = "Example: forwarder check && sudo forwarder reload")]
+    Reload(SocketArgs),
+    /// Stop forwarding: remove what keeps working after the daemon has ended
+    #[command(after_help = "Example: sudo forwarder detach")]
+    Detach,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  forwarder run --config /etc/forwarder/forwarder.toml
+  forwarder run --interface eth0 --listen 110 --to 195.228.245.1:110 --source masquerade")]
+pub(super) struct RunArgs {
+    /// The configuration file [default: /etc/forwarder/forwarder.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub rule: Option<RuleArgs>,
+}
+
+/// One rule without a file. Values are checked by the configuration's own parsers, so they are plain text here.
+#[derive(Args, Debug)]
+#[group(id = "rule", multiple = true, conflicts_with = "config")]
+pub(super) struct RuleArgs {
+    /// Instead of a file: the device on which packets arrive
+    #[arg(long, value_name = "NAME", required = false, requires_all = ["listen", "to"])]
+    pub interface: String,
+    /// What to forward: PORT, ADDR:PORT or *:PORT, each also with PORT-PORT
+    #[arg(long, value_name = "LISTEN", required = false, requires_all = ["interface", "to"])]
+    pub listen: String,
+    /// Where to: ADDR, ADDR:PORT or ADDR:PORT-PORT; several share the flows
+    #[arg(long, value_name = "TARGET", required = false, requires_all = ["interface", "listen"])]
+    pub to: Vec<String>,
+    /// As whom: preserve, masquerade, ADDR or ADDR-ADDR [default: preserve]
+    #[arg(long, value_name = "SOURCE", requires = "listen")]
+    pub source: Option<String>,
+    /// tcp or udp, or both by repeating the flag [default: tcp]
+    #[arg(long, value_name = "PROTOCOL", requires = "listen")]
+    pub protocol: Vec<String>,
+    /// Where on the device: auto, xdp, xdp-generic or tc [default: auto]
+    #[arg(long, value_name = "MODE", requires = "listen")]
+    pub mode: Option<String>,
+    /// Clients to let in; others are dropped and counted
+    #[arg(long, value_name = "PREFIX", requires = "listen")]
+    pub allow: Vec<String>,
+    /// Clients to keep out
+    #[arg(long, value_name = "PREFIX", requires = "listen")]
+    pub deny: Vec<String>,
+    /// Where to answer `forwarder status` and its kin [default: /run/forwarder.sock]
+    #[arg(long, value_name = "PATH", requires = "listen")]
+    pub control_socket: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example: forwarder check forwarder.toml")]
+pub(super) struct CheckArgs {
+    /// The configuration file [default: /etc/forwarder/forwarder.toml]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct SocketArgs {
+    /// The forwarder to ask [default: $FORWARDER_SOCKET, else that of --config, else /run/forwarder.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Take the socket from this configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct QueryArgs {
+    /// Print JSON: plain numbers, bytes and seconds
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DropsArgs {
+    /// Also list reasons that never occurred
+    #[arg(long)]
+    pub all: bool,
+    #[command(flatten)]
+    pub query: QueryArgs,
+}

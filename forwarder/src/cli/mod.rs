@@ -1,0 +1,71 @@
+//! The command line: arguments, exit codes, and where text goes.
+
+mod args;
+mod output;
+mod query;
+mod run;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::config::{self, ConfigErrors};
+use crate::control::Request;
+use crate::daemon;
+use args::{CheckArgs, Cli, Command};
+
+const FAILED: u8 = 1;
+/// What clap uses for arguments it refuses itself.
+const USAGE: u8 = 2;
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check(&args),
+        Command::Status(args) => query::status(&args),
+        Command::Rules(args) => query::rules(&args),
+        Command::Flows(args) => query::flows(&args),
+        Command::Drops(args) => query::drops(&args),
+        Command::Reload(args) => {
+            let sentence: String = query::ask(&args, Request::Reload)?;
+            output::line(&sentence)
+        }
+        Command::Detach => output::line(&daemon::detach()?),
+    }
+}
+
+fn check(args: &CheckArgs) -> Result<()> {
+    let path = args
+        .file
+        .as_deref()
+        .unwrap_or(Path::new(config::DEFAULT_PATH));
+    let config = config::load(path)?;
+    let rules = output::counted(config.rules.len(), "rule");
+    let interfaces = output::counted(config.interfaces.len(), "interface");
+    output::line(&format!(
+        "{}: good, {rules} on {interfaces}",
+        path.display()
+    ))
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let Some(errors) = error.downcast_ref::<ConfigErrors>() else {
+        output::error(&format!("error: {error:#}"));
+        return ExitCode::from(FAILED);
+    };
+    output::error(&errors.render(output::colours()));
+    ExitCode::from(if errors.is_usage() { USAGE } else { FAILED })
+}

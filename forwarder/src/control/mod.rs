@@ -1,0 +1,71 @@
+//! Asking the daemon: a Unix socket, one line of JSON there and one back.
+//!
+//! Request: `{"command":"status"}`. Answer: `{"ok":…}` or `{"error":"…"}`. Then the daemon closes.
+
+pub mod client;
+mod listener;
+pub mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use listener::Listener;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Answered with a [`crate::report::Status`].
+    Status,
+    /// Answered with [`crate::report::RuleReport`]s.
+    Rules,
+    /// Answered with [`crate::report::FlowReport`]s.
+    Flows,
+    /// Answered with [`crate::report::DropReport`]s.
+    Drops,
+    /// Answered with a sentence, after the new configuration is in force.
+    Reload,
+}
+
+/// One request line. A field this version does not know would change the meaning, so it is refused.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestLine {
+    pub command: Request,
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Answer<T> {
+    Ok(T),
+    Error(String),
+}
+
+/// Why a socket could not be opened or asked. Each says what to do next.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ControlError {
+    #[error("no forwarder is running on {}: start it with `forwarder run`", .0.display())]
+    NotRunning(PathBuf),
+    #[error("no permission to use {}: run this with sudo", .0.display())]
+    Permission(PathBuf),
+    #[error("a forwarder is already running on {}: stop it first, or give this one another socket", .0.display())]
+    InUse(PathBuf),
+    #[error("{} exists and is not a socket: remove it, or configure another socket", .0.display())]
+    NotASocket(PathBuf),
+    #[error("cannot use the socket {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the forwarder on {} did not answer in time: see its log", .0.display())]
+    Timeout(PathBuf),
+    #[error("the forwarder on {} gave an answer this version does not understand ({reason}): restart it after an upgrade", path.display())]
+    Answer { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Refused(String),
+}

@@ -1,0 +1,256 @@
+//! Server and client on a temporary socket, and clients that do not behave.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rstest::rstest;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::server::{Source, serve};
+use super::{ControlError, Listener, Request, client};
+use crate::report::{DropReport, FlowReport, RuleReport, Status};
+
+struct Fixed;
+
+impl Source for Fixed {
+    fn status(&self) -> anyhow::Result<Status> {
+        Ok(Status {
+            pid: 42,
+            ..Status::default()
+        })
+    }
+    fn rules(&self) -> anyhow::Result<Vec<RuleReport>> {
+        Ok(vec![RuleReport {
+            name: "pop3".to_owned(),
+            ..RuleReport::default()
+        }])
+    }
+    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
+        Ok(vec![
+            FlowReport {
+                rule: "pop3".to_owned(),
+                ..FlowReport::default()
+            };
+            20_000
+        ])
+    }
+    fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
+        Ok(Vec::new())
+    }
+    fn reload(&self) -> anyhow::Result<String> {
+        Err(anyhow::anyhow!("line one\nline two").context("refused"))
+    }
+}
+
+struct Daemon {
+    directory: TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&directory.path().join("sock")).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            runtime
+                .block_on(serve(listener, Arc::new(Fixed), shutdown))
+                .unwrap();
+        });
+        Self {
+            directory,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("sock")
+    }
+
+    fn raw(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        // The daemon may answer and close before it has read all of it.
+        let _ = stream.write_all(request);
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = String::new();
+        let _ = BufReader::new(stream).read_line(&mut answer);
+        answer
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        assert!(!self.socket().exists(), "the socket is removed");
+    }
+}
+
+#[test]
+fn every_request_is_answered() {
+    let daemon = Daemon::start();
+    let socket = daemon.socket();
+    assert_eq!(
+        client::ask::<Status>(&socket, Request::Status).unwrap().pid,
+        42
+    );
+    assert_eq!(
+        client::ask::<Vec<RuleReport>>(&socket, Request::Rules).unwrap()[0].name,
+        "pop3"
+    );
+    assert_eq!(
+        client::ask::<Vec<FlowReport>>(&socket, Request::Flows)
+            .unwrap()
+            .len(),
+        20_000
+    );
+    assert!(
+        client::ask::<Vec<DropReport>>(&socket, Request::Drops)
+            .unwrap()
+            .is_empty()
+    );
+    let refused = client::ask::<String>(&socket, Request::Reload).unwrap_err();
+    assert_eq!(refused.to_string(), "refused: line one\nline two");
+}
+
+#[rstest]
+#[case::garbage(b"\xff\xfe\x00\n", "not a request: ")]
+#[case::unknown(b"{\"command\":\"stop\"}\n", "not a request: unknown variant `stop`")]
+#[case::extra(b"{\"command\":\"status\",\"x\":1}\n", "not a request: ")]
+#[case::empty(
+    b"",
+    "the request ends too early: expected one line of at most 4096 bytes"
+)]
+#[case::cut_short(
+    b"{\"command\":",
+    "the request ends too early: expected one line of at most 4096 bytes"
+)]
+#[case::too_long(&[b'x'; 10_000], "the request is too long: expected one line of at most 4096 bytes")]
+fn bad_requests_are_refused(#[case] request: &[u8], #[case] expected: &str) {
+    let daemon = Daemon::start();
+    let answer = daemon.raw(request);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let error = answer["error"].as_str().unwrap();
+    assert!(error.starts_with(expected), "{error}");
+    assert_eq!(
+        client::ask::<Status>(&daemon.socket(), Request::Status)
+            .unwrap()
+            .pid,
+        42
+    );
+}
+
+#[test]
+fn an_answer_is_one_line() {
+    let daemon = Daemon::start();
+    let answer = daemon.raw(b"{\"command\":\"reload\"}\n");
+    assert_eq!(answer, "{\"error\":\"refused: line one\\nline two\"}\n");
+}
+
+#[test]
+fn clients_that_say_nothing_do_not_keep_others_out() {
+    let daemon = Daemon::start();
+    let idle: Vec<UnixStream> = (0..15)
+        .map(|_| UnixStream::connect(daemon.socket()).unwrap())
+        .collect();
+    assert_eq!(
+        client::ask::<Status>(&daemon.socket(), Request::Status)
+            .unwrap()
+            .pid,
+        42
+    );
+    drop(idle);
+}
+
+#[test]
+fn the_socket_is_not_open_to_the_world() {
+    let daemon = Daemon::start();
+    let mode = fs::metadata(daemon.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let daemon = Daemon::start();
+    let error = Listener::bind(&daemon.socket()).unwrap_err();
+    assert!(matches!(error, ControlError::InUse(_)), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("a forwarder is already running on ")
+    );
+    assert_eq!(
+        client::ask::<Status>(&daemon.socket(), Request::Status)
+            .unwrap()
+            .pid,
+        42
+    );
+}
+
+#[test]
+fn somebody_elses_socket_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sock");
+    let other = UnixListener::bind(&path).unwrap();
+    assert!(matches!(Listener::bind(&path), Err(ControlError::InUse(_))));
+    drop(other);
+    // Now it is stale: the file is there and nobody listens.
+    assert!(path.exists());
+    Listener::bind(&path).unwrap();
+}
+
+#[test]
+fn a_file_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sock");
+    fs::write(&path, "precious").unwrap();
+    assert!(matches!(
+        Listener::bind(&path),
+        Err(ControlError::NotASocket(_))
+    ));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[test]
+fn without_a_daemon_the_client_says_how_to_start_one() {
+    let error = client::ask::<Status>(Path::new("/nonexistent/sock"), Request::Status).unwrap_err();
+    let expected = "no forwarder is running on /nonexistent/sock: start it with `forwarder run`";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[rstest]
+#[case::nothing(b"")]
+#[case::garbage(b"hello\n")]
+#[case::other_shape(b"{\"ok\":[]}\n")]
+fn an_answer_of_another_version_is_an_error(#[case] answer: &'static [u8]) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 64];
+        let _ = stream.read(&mut request).unwrap();
+        stream.write_all(answer).unwrap();
+    });
+    let error = client::ask::<Status>(&path, Request::Status).unwrap_err();
+    assert!(matches!(error, ControlError::Answer { .. }), "{error}");
+    server.join().unwrap();
+}

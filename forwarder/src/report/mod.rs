@@ -1,0 +1,220 @@
+//! What the daemon tells about itself: the shapes that travel over the control socket and that `--json`
+//! prints, and how they look to people.
+//!
+//! All counters count since the maps were made, not since the daemon started.
+
+mod drops;
+mod flows;
+mod human;
+mod rules;
+mod status;
+mod table;
+
+use serde::{Deserialize, Serialize};
+
+/// Something a person can read, as lines that end with a newline.
+pub trait Render {
+    /// The whole text.
+    fn render(&self) -> String;
+}
+
+/// `forwarder status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// How long the daemon has been running; its flows may be older.
+    pub uptime_seconds: u64,
+    /// The configuration file, or a phrase for a rule from flags.
+    pub config: String,
+    /// In the configuration's order.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Established flows.
+    pub flows: Fill,
+    /// TCP flows whose handshake is not finished.
+    pub half_open: Fill,
+    /// Rules, each once per protocol and backend.
+    pub rules: Fill,
+    /// What was sent on.
+    pub forwarded: Forwarded,
+    /// Packets dropped, for whatever reason.
+    pub dropped_packets: u64,
+    /// How often routes, neighbours, links or addresses have changed.
+    pub generation: u64,
+}
+
+/// One configured interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// The name in the configuration.
+    pub name: String,
+    /// The kernel's index; none while the device is absent.
+    pub index: Option<u32>,
+    /// The mode in the configuration.
+    pub wanted: String,
+    /// Where the program is.
+    pub hook: Hook,
+    /// Why it is there, in a few words.
+    pub why: String,
+    /// The device's driver, if it has a name.
+    pub driver: Option<String>,
+}
+
+/// Where on a device the program is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hook {
+    /// The driver's XDP hook.
+    Xdp,
+    /// The kernel's own XDP hook.
+    XdpGeneric,
+    /// TC ingress.
+    Tc,
+    /// Nowhere: the device does not exist at the moment.
+    #[default]
+    Absent,
+}
+
+impl Hook {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+/// How full a table is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fill {
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there can be.
+    pub limit: u64,
+}
+
+/// What was sent on, by both directions and all rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// On the fast path.
+    pub xdp_packets: u64,
+    /// On the slow path.
+    pub tc_packets: u64,
+    /// On both, with the link layer's header.
+    pub bytes: u64,
+}
+
+/// One rule of `forwarder rules`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleReport {
+    /// Its name.
+    pub name: String,
+    /// `tcp`, `udp` or `tcp,udp`.
+    pub protocol: String,
+    /// The interface it is bound to, if it is.
+    pub interface: Option<String>,
+    /// As in the configuration.
+    pub listen: String,
+    /// Backends, as in the configuration.
+    pub to: Vec<String>,
+    /// As in the configuration.
+    pub source: String,
+    /// Packets of both directions sent on by the fast path.
+    pub xdp_packets: u64,
+    /// Packets of both directions sent on by the slow path.
+    pub tc_packets: u64,
+    /// From clients.
+    pub original: Traffic,
+    /// To clients.
+    pub reply: Traffic,
+    /// Flows ever made.
+    pub flows_opened: u64,
+    /// Flows there are.
+    pub flows_active: u64,
+}
+
+/// An amount of traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets, a large segment counting as one.
+    pub packets: u64,
+    /// Bytes with the link layer's header.
+    pub bytes: u64,
+}
+
+/// One flow of `forwarder flows`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowReport {
+    /// The rule that made it.
+    pub rule: String,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// Netfilter's name of the state, in lower case.
+    pub state: String,
+    /// As the client sends it, before translation.
+    pub original: Direction,
+    /// As the backend sends it, before translation.
+    pub reply: Direction,
+    /// Since the first packet.
+    pub age_seconds: u64,
+    /// Since the last packet.
+    pub idle_seconds: u64,
+    /// Until it is removed if no packet comes.
+    pub expires_seconds: u64,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Direction {
+    /// `ADDR:PORT`.
+    pub source: String,
+    /// `ADDR:PORT`.
+    pub destination: String,
+    /// Packets so far.
+    pub packets: u64,
+    /// Bytes so far, with the link layer's header.
+    pub bytes: u64,
+    /// Where it arrives.
+    pub interface: String,
+}
+
+/// One reason of `forwarder drops`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropReport {
+    /// Its name.
+    pub reason: String,
+    /// What becomes of such packets.
+    pub verdict: Verdict,
+    /// How many there were.
+    pub packets: u64,
+    /// What it means and what to do about it.
+    pub explanation: String,
+}
+
+/// What becomes of a packet that is not sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The kernel gets it, untouched.
+    Pass,
+    /// The slow path tries.
+    SlowPath,
+    /// It ends here.
+    Drop,
+}
+
+impl Verdict {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::SlowPath => "slow-path",
+            Self::Drop => "drop",
+        }
+    }
+}
