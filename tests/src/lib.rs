@@ -1,1 +1,5 @@
-//! The test kit.
+//! The test kit: packets, network namespaces, processes, mail responders and whole topologies.
+//!
+//! The test files of this crate and `cargo xtask demo` are made of these parts.
+
+pub mod packet;
