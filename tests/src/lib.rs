@@ -2,4 +2,6 @@
 //!
 //! The test files of this crate and `cargo xtask demo` are made of these parts.
 
+pub mod netns;
 pub mod packet;
+pub mod process;

@@ -1,0 +1,243 @@
+//! Network namespaces as guards.
+//!
+//! A process enters one with setns(2) on the network namespace alone, never through `ip netns exec`: that remounts
+//! /sys, and with it hides /sys/fs/bpf from the daemon under test.
+
+mod counters;
+mod ethtool;
+mod link;
+mod sweep;
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+
+pub use counters::{Counters, DeviceCounters};
+pub use ethtool::Feature;
+pub use link::{End, Wire, mac, veth};
+pub use sweep::{remove_named, sweep};
+
+/// Where iproute2 keeps the names; `ip netns` sees what is made here.
+const DIRECTORY: &str = "/run/netns";
+
+/// What the names of one set of namespaces start with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Prefix {
+    /// A prefix nobody else has: `fw-<pid>-<n>`. The PID in it is how a later run recognises leftovers.
+    #[must_use]
+    pub fn unique() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("fw-{}-{number}", std::process::id()))
+    }
+
+    /// A prefix that outlives the process, for what is left standing on purpose.
+    #[must_use]
+    pub fn fixed(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The prefix itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A directory of this prefix's own under the system's temporary directory; not created.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        std::env::temp_dir().join(&self.0)
+    }
+}
+
+/// A network namespace; dropping it kills the processes in it and removes it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    handle: Arc<File>,
+    keep: bool,
+}
+
+/// Fails with one sentence for a user who is not root.
+///
+/// # Errors
+/// If the effective user is not root.
+pub fn require_root() -> Result<()> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "this makes network namespaces and must be run as root (try again with sudo)"
+    );
+    Ok(())
+}
+
+impl Namespace {
+    /// Creates `PREFIX-ROLE` with the loopback device up and IPv6 silent until an IPv6 address is added.
+    ///
+    /// # Errors
+    /// If the user is not root, the name is taken, or `ip` is missing.
+    pub fn create(prefix: &Prefix, role: &str) -> Result<Self> {
+        static SWEPT: Once = Once::new();
+        require_root()?;
+        SWEPT.call_once(sweep);
+        let name = format!("{}-{role}", prefix.as_str());
+        run_ip(Command::new("ip").args(["netns", "add", &name]), "")?;
+        let path = Path::new(DIRECTORY).join(&name);
+        let handle = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let namespace = Self {
+            name,
+            handle: Arc::new(handle),
+            keep: false,
+        };
+        // Router solicitations and duplicate address detection would be counted as traffic.
+        for scope in ["all", "default"] {
+            namespace.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
+            namespace.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+        }
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// The name `ip netns` shows.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Leaves namespace and processes standing when the guard is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    /// Runs a closure inside, on a thread of its own. Sockets made there stay there and can be used from anywhere.
+    ///
+    /// # Errors
+    /// If the thread cannot enter the namespace.
+    ///
+    /// # Panics
+    /// If the closure does.
+    pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
+        let inside = || {
+            setns(&self.handle, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("entering namespace {}", self.name))?;
+            Ok(body())
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// A command that will run inside. Standard input is closed; the rest is the caller's.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        let handle = Arc::clone(&self.handle);
+        let enter = move || {
+            // SAFETY: the file is owned by this closure, so the descriptor is open.
+            let fd = unsafe { BorrowedFd::borrow_raw(handle.as_raw_fd()) };
+            Ok(setns(fd, CloneFlags::CLONE_NEWNET)?)
+        };
+        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        unsafe { command.pre_exec(enter) };
+        command
+    }
+
+    /// Runs lines of `ip` commands (without the leading `ip`) and returns what they print.
+    ///
+    /// # Errors
+    /// If one fails; the message has the command and what `ip` said.
+    pub fn ip(&self, lines: &str) -> Result<String> {
+        run_ip(self.command("ip").args(["-batch", "-"]), lines)
+            .with_context(|| format!("in namespace {}:\n{lines}", self.name))
+    }
+
+    /// Sets a value below /proc/sys, `net/ipv4/ip_forward` for example.
+    ///
+    /// # Errors
+    /// If there is no such setting, or it refuses the value.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        let path = Path::new("/proc/sys").join(key);
+        self.run(|| std::fs::write(&path, value))?
+            .with_context(|| format!("setting {key} to {value} in namespace {}", self.name))
+    }
+
+    /// Forgets every neighbour that was learned, so that the next packet has to ask first.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn flush_neighbours(&self) -> Result<()> {
+        self.ip("neigh flush all").map(drop)
+    }
+
+    /// The protocol counters of this namespace's stack.
+    ///
+    /// # Errors
+    /// If /proc cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        self.run(Counters::read)?
+    }
+
+    /// The counters of one device.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn device_counters(&self, device: &str) -> Result<DeviceCounters> {
+        self.run(|| DeviceCounters::read(device))?
+    }
+
+    /// Switches an offload of a device on or off.
+    ///
+    /// # Errors
+    /// If there is no such device or it cannot.
+    pub fn set_feature(&self, device: &str, feature: Feature, on: bool) -> Result<()> {
+        self.run(|| ethtool::set(device, feature, on))?
+            .with_context(|| format!("{feature:?} of {device} in namespace {}", self.name))
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if !self.keep {
+            sweep::remove(&self.name);
+        }
+    }
+}
+
+/// Runs `ip`, feeding it `input`, and says what to install if it is not there.
+fn run_ip(command: &mut Command, input: &str) -> Result<String> {
+    use std::io::Write as _;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("running `ip`; is iproute2 installed?")?;
+    let mut stdin = child.stdin.take().context("`ip` has no standard input")?;
+    stdin
+        .write_all(input.as_bytes())
+        .context("writing to `ip`")?;
+    drop(stdin);
+    let output = child.wait_with_output().context("waiting for `ip`")?;
+    if !output.status.success() {
+        bail!(
+            "`ip` failed: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
