@@ -2,6 +2,9 @@
 //!
 //! The test files of this crate and `cargo xtask demo` are made of these parts.
 
+pub mod mail;
 pub mod netns;
 pub mod packet;
 pub mod process;
+pub mod responder;
+pub mod scenario;

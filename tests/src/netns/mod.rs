@@ -8,8 +8,8 @@ mod ethtool;
 mod link;
 mod sweep;
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +23,7 @@ use nix::sched::{CloneFlags, setns};
 pub use counters::{Counters, DeviceCounters};
 pub use ethtool::Feature;
 pub use link::{End, Wire, mac, veth};
+pub(crate) use sweep::remove_directory;
 pub use sweep::{remove_named, sweep};
 
 /// Where iproute2 keeps the names; `ip netns` sees what is made here.
@@ -60,11 +61,29 @@ impl Prefix {
     }
 }
 
+/// The way into a namespace. It keeps the namespace alive, but not its name.
+#[derive(Clone, Debug)]
+pub struct Door(Arc<File>);
+
+impl Door {
+    /// A command that will run inside. Standard input is closed; the rest is the caller's.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.stdin(Stdio::null());
+        let handle = Arc::clone(&self.0);
+        let enter = move || Ok(setns(&handle, CloneFlags::CLONE_NEWNET)?);
+        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        unsafe { command.pre_exec(enter) };
+        command
+    }
+}
+
 /// A network namespace; dropping it kills the processes in it and removes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    handle: Arc<File>,
+    door: Door,
     keep: bool,
 }
 
@@ -95,7 +114,7 @@ impl Namespace {
         let handle = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
         let namespace = Self {
             name,
-            handle: Arc::new(handle),
+            door: Door(Arc::new(handle)),
             keep: false,
         };
         // Router solicitations and duplicate address detection would be counted as traffic.
@@ -127,7 +146,7 @@ impl Namespace {
     /// If the closure does.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
         let inside = || {
-            setns(&self.handle, CloneFlags::CLONE_NEWNET)
+            setns(&self.door.0, CloneFlags::CLONE_NEWNET)
                 .with_context(|| format!("entering namespace {}", self.name))?;
             Ok(body())
         };
@@ -137,18 +156,14 @@ impl Namespace {
 
     /// A command that will run inside. Standard input is closed; the rest is the caller's.
     #[must_use]
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.stdin(Stdio::null());
-        let handle = Arc::clone(&self.handle);
-        let enter = move || {
-            // SAFETY: the file is owned by this closure, so the descriptor is open.
-            let fd = unsafe { BorrowedFd::borrow_raw(handle.as_raw_fd()) };
-            Ok(setns(fd, CloneFlags::CLONE_NEWNET)?)
-        };
-        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
-        unsafe { command.pre_exec(enter) };
-        command
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.door.command(program)
+    }
+
+    /// The way in, to keep beside the guard.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door.clone()
     }
 
     /// Runs lines of `ip` commands (without the leading `ip`) and returns what they print.
@@ -201,12 +216,6 @@ impl Namespace {
     pub fn set_feature(&self, device: &str, feature: Feature, on: bool) -> Result<()> {
         self.run(|| ethtool::set(device, feature, on))?
             .with_context(|| format!("{feature:?} of {device} in namespace {}", self.name))
-    }
-}
-
-impl AsFd for Namespace {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.handle.as_fd()
     }
 }
 

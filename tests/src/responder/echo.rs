@@ -1,0 +1,118 @@
+//! Echo over TCP and UDP.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{PATIENCE, distinct, lock};
+use crate::netns::Namespace;
+
+/// How long the UDP server sleeps in a read before it looks whether it is to stop.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Sends back what it reads. Pass it to [`Server::start`](super::Server::start).
+///
+/// # Errors
+/// If the connection breaks.
+pub fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut writer = stream.try_clone()?;
+    io::copy(&mut stream, &mut writer).map(drop)
+}
+
+/// Sends `data` to an echo server and returns what comes back, which is as much.
+///
+/// # Errors
+/// If the connection breaks or less comes back.
+pub fn tcp_exchange(stream: &mut TcpStream, data: &[u8]) -> io::Result<Vec<u8>> {
+    stream.write_all(data)?;
+    let mut answer = vec![0; data.len()];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+/// A UDP echo server; dropping it stops it.
+#[derive(Debug)]
+pub struct UdpEcho {
+    peers: Arc<Mutex<Vec<SocketAddr>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpEcho {
+    /// Binds inside a namespace and answers from then on.
+    ///
+    /// # Errors
+    /// If the address cannot be bound there.
+    pub fn start(namespace: &Namespace, address: &str) -> Result<Self> {
+        let socket = namespace
+            .run(|| UdpSocket::bind(address))?
+            .with_context(|| format!("binding {address} in {}", namespace.name()))?;
+        socket.set_read_timeout(Some(TICK))?;
+        let peers = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (peers, stop) = (Arc::clone(&peers), Arc::clone(&stop));
+            std::thread::spawn(move || answer_all(&socket, &peers, &stop))
+        };
+        Ok(Self {
+            peers,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// The distinct addresses datagrams came from, sorted.
+    #[must_use]
+    pub fn peer_addresses(&self) -> Vec<IpAddr> {
+        distinct(lock(&self.peers).clone())
+    }
+}
+
+impl Drop for UdpEcho {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer_all(socket: &UdpSocket, peers: &Mutex<Vec<SocketAddr>>, stop: &AtomicBool) {
+    let mut buffer = vec![0; 65536];
+    while !stop.load(Ordering::Relaxed) {
+        // An error is the timeout, or the echo of an ICMP message about an earlier answer: neither ends the server.
+        if let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+            lock(peers).push(peer);
+            let _ = socket.send_to(&buffer[..length], peer);
+        }
+    }
+}
+
+/// Sends one datagram and returns the answer. The socket is connected, so only the true peer's answer counts.
+///
+/// # Errors
+/// If no answer comes in time.
+pub fn udp_exchange(namespace: &Namespace, server: SocketAddr, data: &[u8]) -> Result<Vec<u8>> {
+    let any = if server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = namespace
+        .run(|| UdpSocket::bind(any))?
+        .context("binding a client socket")?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send(data)?;
+    let mut buffer = vec![0; 65536];
+    let length = socket
+        .recv(&mut buffer)
+        .with_context(|| format!("no answer from {server}"))?;
+    buffer.truncate(length);
+    Ok(buffer)
+}

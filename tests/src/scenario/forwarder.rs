@@ -1,0 +1,269 @@
+//! The daemon under test, run as an operator would run it.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{GatewayConfig, Mode};
+use crate::netns::{Door, Namespace, Prefix};
+use crate::process::{self, Process};
+
+/// Loading and verifying programs takes a while on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// How long one CLI command may take.
+const COMMAND: Duration = Duration::from_secs(20);
+
+/// A running daemon with a directory, a control socket and a BPF file system of its own, so that any number of them
+/// run side by side. Dropping it stops the daemon and detaches what it left in the kernel.
+#[derive(Debug)]
+pub struct Forwarder {
+    binary: PathBuf,
+    directory: PathBuf,
+    launcher: Launcher,
+    daemon: Process,
+    keep: bool,
+}
+
+impl Forwarder {
+    /// Starts the daemon in a namespace and waits until it answers.
+    ///
+    /// # Errors
+    /// If there is no binary, it refuses the configuration, or it does not answer in time.
+    pub fn start(namespace: &Namespace, config: &GatewayConfig, mode: Mode) -> Result<Self> {
+        let binary = binary()?;
+        let directory = Prefix::unique().directory();
+        let text = config.to_toml(mode, &socket_in(&directory));
+        Self::start_with(namespace, binary, directory, &text)
+    }
+
+    /// Starts a given binary with a given file in a directory of the caller's choice; [`socket_in`] tells which
+    /// control socket the file has to name.
+    ///
+    /// # Errors
+    /// As [`Forwarder::start`].
+    pub fn start_with(
+        namespace: &Namespace,
+        binary: PathBuf,
+        directory: PathBuf,
+        config: &str,
+    ) -> Result<Self> {
+        let bpffs = directory.join("bpf");
+        std::fs::create_dir_all(&bpffs).with_context(|| format!("creating {}", bpffs.display()))?;
+        mount(
+            Some("bpf"),
+            &bpffs,
+            Some("bpf"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("mounting a BPF file system")?;
+        std::fs::write(config_in(&directory), config).context("writing the configuration")?;
+        let launcher = Launcher {
+            door: namespace.door(),
+            bpffs: CString::new(bpffs.as_os_str().as_bytes())?,
+        };
+        let daemon = Process::spawn(&mut launcher.run(&binary, &directory))?;
+        let mut it = Self {
+            binary,
+            directory,
+            launcher,
+            daemon,
+            keep: false,
+        };
+        it.wait_ready()?;
+        Ok(it)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let (binary, directory) = (self.binary.clone(), self.directory.clone());
+        self.daemon
+            .wait_ready("an answer on the control socket", START, || {
+                query(&binary, &directory, "status").is_ok()
+            })
+    }
+
+    /// Asks the daemon: `flows`, `rules`, `status` or `drops`, with `--json`.
+    ///
+    /// # Errors
+    /// If the command fails or what it prints is not JSON.
+    pub fn query(&self, listing: &str) -> Result<Value> {
+        query(&self.binary, &self.directory, listing).with_context(|| self.daemon.said())
+    }
+
+    /// A CLI command for humans, `flows` or `rules` for instance, as it would print.
+    ///
+    /// # Errors
+    /// If the command fails.
+    pub fn listing(&self, listing: &str) -> Result<String> {
+        process::output(&mut client(&self.binary, &self.directory, listing), COMMAND)
+    }
+
+    /// Kills the daemon as the out-of-memory killer would.
+    ///
+    /// # Errors
+    /// If it was not running.
+    pub fn kill(&mut self) -> Result<()> {
+        self.daemon.signal(Signal::SIGKILL)?;
+        self.daemon.wait(COMMAND).map(drop)
+    }
+
+    /// Starts the daemon again after [`Forwarder::kill`], with the same file and the same pins.
+    ///
+    /// # Errors
+    /// As [`Forwarder::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.daemon = Process::spawn(&mut self.launcher.run(&self.binary, &self.directory))?;
+        self.wait_ready()
+    }
+
+    /// Leaves the daemon running when the guard is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        self.daemon.keep();
+    }
+
+    /// Its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        config_in(&self.directory)
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        socket_in(&self.directory)
+    }
+
+    /// The binary that runs.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub(super) fn report(&self) -> String {
+        let listings = ["status", "rules", "flows", "drops"].map(|listing| {
+            let text = self
+                .listing(listing)
+                .unwrap_or_else(|error| format!("{error:#}\n"));
+            format!("--- forwarder {listing}\n{text}")
+        });
+        listings.concat() + &self.daemon.said()
+    }
+
+    fn detach(&mut self) -> Result<()> {
+        self.daemon.stop()?;
+        let mut command = self.launcher.command(&self.binary);
+        command.arg("detach").arg("--config").arg(self.config());
+        process::output(&mut command, COMMAND).map(drop)
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if let Err(error) = self.detach() {
+            // The namespace takes the devices with it and the unmount the pins, so nothing stays either way.
+            eprintln!("taking the forwarder down: {error:#}");
+        }
+        crate::netns::remove_directory(&self.directory);
+    }
+}
+
+/// The control socket that belongs to a directory.
+#[must_use]
+pub fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("forwarder.sock")
+}
+
+fn config_in(directory: &Path) -> PathBuf {
+    directory.join("forwarder.toml")
+}
+
+/// Makes commands that run in the gateway's network namespace and see the private BPF file system at the usual place.
+#[derive(Debug)]
+struct Launcher {
+    door: Door,
+    bpffs: CString,
+}
+
+impl Launcher {
+    fn run(&self, binary: &Path, directory: &Path) -> Command {
+        let mut command = self.command(binary);
+        command.arg("run").arg("--config").arg(config_in(directory));
+        command
+    }
+
+    fn command(&self, binary: &Path) -> Command {
+        let mut command = self.door.command(binary);
+        let bpffs = self.bpffs.clone();
+        let see_bpffs = move || -> io::Result<()> {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            mount(
+                Some(bpffs.as_c_str()),
+                "/sys/fs/bpf",
+                none,
+                MsFlags::MS_BIND,
+                none,
+            )?;
+            Ok(())
+        };
+        // SAFETY: between fork and exec the closure only makes system calls; nix copies short paths to the stack.
+        unsafe { command.pre_exec(see_bpffs) };
+        command
+    }
+}
+
+fn client(binary: &Path, directory: &Path, listing: &str) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .arg(listing)
+        .arg("--socket")
+        .arg(socket_in(directory));
+    command
+}
+
+fn query(binary: &Path, directory: &Path, listing: &str) -> Result<Value> {
+    let mut command = client(binary, directory, listing);
+    let text = process::output(command.arg("--json"), COMMAND)?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("`forwarder {listing} --json` printed:\n{text}"))
+}
+
+/// The forwarder's binary: `FORWARDER_BIN`, or the newest one built beside the running executable.
+///
+/// # Errors
+/// If there is none; the message says how to build it.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("FORWARDER_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let executable = std::env::current_exe().context("finding the running executable")?;
+    let built = executable
+        .ancestors()
+        .flat_map(|ancestor| {
+            ["release", "debug"].map(|profile| ancestor.join(profile).join("forwarder"))
+        })
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .max();
+    let Some((_, path)) = built else {
+        bail!(
+            "there is no forwarder binary; build it with `cargo xtask build` or name it in FORWARDER_BIN"
+        );
+    };
+    Ok(path)
+}
