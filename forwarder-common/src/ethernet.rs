@@ -93,10 +93,18 @@ mod tests {
         for octet in 0..6 {
             let mut other = ROUTER;
             other[octet] ^= 1;
-            assert_ne!(mark, Macs::new(OWN, other).arrival_mark(3), "source octet {octet}");
+            assert_ne!(
+                mark,
+                Macs::new(OWN, other).arrival_mark(3),
+                "source octet {octet}"
+            );
             let mut other = OWN;
             other[octet] ^= 1;
-            assert_ne!(mark, Macs::new(other, ROUTER).arrival_mark(3), "destination octet {octet}");
+            assert_ne!(
+                mark,
+                Macs::new(other, ROUTER).arrival_mark(3),
+                "destination octet {octet}"
+            );
         }
     }
 }

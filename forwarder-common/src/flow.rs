@@ -86,10 +86,8 @@ impl Rewrite<V4> {
             destination: to.destination,
             source_port_be: to.source_port_be,
             destination_port_be: to.destination_port_be,
-            addresses: Delta::of_long(from.source.raw(), to.source.raw()).then(Delta::of_long(
-                from.destination.raw(),
-                to.destination.raw(),
-            )),
+            addresses: Delta::of_long(from.source.raw(), to.source.raw())
+                .then(Delta::of_long(from.destination.raw(), to.destination.raw())),
             ports: Delta::of_word(from.source_port_be, to.source_port_be).then(Delta::of_word(
                 from.destination_port_be,
                 to.destination_port_be,

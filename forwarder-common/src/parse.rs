@@ -96,7 +96,8 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
         Transport::Udp => parse_udp(frame, transport_offset, payload)?,
     };
     // SAFETY: `parse_tcp` and `parse_udp` bounds-checked the header these open.
-    let (source_port, destination_port) = unsafe { (frame::read(ports), frame::read(ports.add(1))) };
+    let (source_port, destination_port) =
+        unsafe { (frame::read(ports), frame::read(ports.add(1))) };
     Ok(Packet {
         key: FlowKey::new(
             header.source,
@@ -137,7 +138,10 @@ impl Header {
     ///
     /// `ip` must lead to a whole header.
     #[inline(always)]
-    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one promise covers every field")]
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one promise covers every field"
+    )]
     unsafe fn read(ip: *const Ipv4Hdr) -> Self {
         // SAFETY: the caller's promise.
         unsafe {

@@ -71,8 +71,16 @@ impl Ports {
     /// Ports of the hole that lie inside the range.
     #[inline(always)]
     const fn hole_length(&self) -> u32 {
-        let low = if self.hole_first > self.first { self.hole_first } else { self.first };
-        let high = if self.hole_last < self.last { self.hole_last } else { self.last };
+        let low = if self.hole_first > self.first {
+            self.hole_first
+        } else {
+            self.first
+        };
+        let high = if self.hole_last < self.last {
+            self.hole_last
+        } else {
+            self.last
+        };
         (high as u32 + 1).saturating_sub(low as u32)
     }
 }

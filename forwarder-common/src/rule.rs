@@ -126,6 +126,9 @@ pub const CLIENT_DENIED: u32 = 0;
 /// Value of the client-prefix table: served.
 pub const CLIENT_ALLOWED: u32 = 1;
 
+/// Longest rule name in bytes.
+pub const NAME_LENGTH: usize = 64;
+
 /// Bits of [`ClientKey::rule`] and of [`MasqueradeKey::interface`], which every prefix fixes.
 pub const SCOPE_BITS: u32 = 32;
 
@@ -232,7 +235,13 @@ mod tests {
     #[test]
     fn the_whole_port_space_is_one_block() {
         let all: Vec<_> = blocks(0, u16::MAX).collect();
-        assert_eq!(all, [Block { first: 0, shift: 16 }]);
+        assert_eq!(
+            all,
+            [Block {
+                first: 0,
+                shift: 16
+            }]
+        );
     }
 
     #[rstest]

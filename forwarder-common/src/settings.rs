@@ -18,10 +18,12 @@ pub struct Settings {
     pub local_first: u16,
     /// Its last port; below `local_first` for none.
     pub local_last: u16,
+    /// 1 if the daemon switched forwarding on for `lo`, so that detaching switches it off again.
+    pub loopback_forwarding: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 20);
 
-// SAFETY: integers only, no padding (16 bytes).
+// SAFETY: integers only, no padding (20 bytes).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}

@@ -29,5 +29,9 @@ pub fn check(client: V4, rule: &RuleEntry<V4>) -> Result<(), Reason> {
         Some(listed) => *listed == CLIENT_ALLOWED,
         None => rule.clients == CLIENTS_ALLOWED_UNLESS_LISTED,
     };
-    if allowed { Ok(()) } else { Err(Reason::ClientRefused) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(Reason::ClientRefused)
+    }
 }

@@ -59,7 +59,10 @@ impl Table {
     #[inline(always)]
     fn insert(self, key: &FlowKey<V4>, entry: &FlowEntry<V4>) -> Result<(), Reason> {
         let (result, full) = match self {
-            Self::HalfOpen => (HALF_OPEN.insert(key, entry, IF_ABSENT), Reason::HalfOpenFull),
+            Self::HalfOpen => (
+                HALF_OPEN.insert(key, entry, IF_ABSENT),
+                Reason::HalfOpenFull,
+            ),
             Self::Flows => (FLOWS.insert(key, entry, IF_ABSENT), Reason::FlowTableFull),
         };
         match result {

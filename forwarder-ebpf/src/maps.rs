@@ -10,7 +10,9 @@ use forwarder_common::{
     device::Device,
     flow::{FlowEntry, FlowKey},
     reason::Reason,
-    rule::{Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, RuleEntry, Shape},
+    rule::{
+        Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, NAME_LENGTH, RuleEntry, Shape,
+    },
     settings::Settings,
     stats::RuleTraffic,
 };
@@ -34,7 +36,8 @@ pub static LISTENERS: HashMap<ListenerKey<V4>, RuleEntry<V4>> =
 #[map]
 pub static SHAPES: Array<Shape> = Array::with_max_entries(MAX_SHAPES, 0);
 
-/// The backends of all rules, each rule's in a row. Placeholder size.
+/// The backends of all rules, each rule's in a row, in one half of the table: a reload fills the other
+/// half before it changes the first listener. Placeholder size.
 #[map]
 pub static BACKENDS: Array<Backend<V4>> = Array::with_max_entries(1, 0);
 
@@ -53,6 +56,12 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 /// One record.
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// Names of the rules by slot, zero-padded. The programs do not read them: they are kept here so that a
+/// restarted daemon gives every rule its old slot, and old flows keep their rule's name.
+#[map]
+pub static RULE_NAMES: HashMap<u32, [u8; NAME_LENGTH]> =
+    HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
 
 /// Packets and bytes by rule slot. Placeholder size.
 #[map]

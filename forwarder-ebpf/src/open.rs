@@ -2,9 +2,7 @@
 
 use forwarder_common::{
     address::V4,
-    flow::{
-        CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite, Route,
-    },
+    flow::{CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite, Route},
     frame::Transport,
     parse::Packet,
     reason::Reason,
@@ -47,12 +45,21 @@ pub fn open<H: Hook>(
     );
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
     // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
-    let Scratch { original, reply, fib } = unsafe { &mut *scratch };
+    let Scratch {
+        original,
+        reply,
+        fib,
+    } = unsafe { &mut *scratch };
     let way = route::resolve(hook, packet, &to, settings, fib)?;
     to.source = ports::source_address(key.source, rule, backend.address, &way)?;
 
     *reply = FlowEntry {
-        route: Route::new(hook.ingress(), settings.generation, packet.macs.swapped(), arrival_mtu),
+        route: Route::new(
+            hook.ingress(),
+            settings.generation,
+            packet.macs.swapped(),
+            arrival_mtu,
+        ),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: rule.rule,

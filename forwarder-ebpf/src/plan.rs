@@ -63,7 +63,12 @@ fn follow_arrival<H: Hook>(
     if flow.is_original() {
         let key = flow.other_key(packet.key.protocol);
         let reply = lookup::entry(&key, packet).ok_or(Reason::Raced)?;
-        reply.route = Route::new(hook.ingress(), settings.generation, packet.macs.swapped(), mtu);
+        reply.route = Route::new(
+            hook.ingress(),
+            settings.generation,
+            packet.macs.swapped(),
+            mtu,
+        );
     }
     flow.arrival = mark;
     Ok(())

@@ -24,7 +24,11 @@ pub fn source_address(
         SOURCE_POOL => {
             // By client, so that one client is one address to the backend (RFC 4787 REQ-2).
             let size = rule.pool_first.span(rule.pool_last);
-            let index = if size > 1 { mix(client.digest()) % size } else { 0 };
+            let index = if size > 1 {
+                mix(client.digest()) % size
+            } else {
+                0
+            };
             Ok(rule.pool_first.offset(index))
         }
         SOURCE_MASQUERADE => {
@@ -80,11 +84,7 @@ pub fn reserve(
 
 /// Tries the port that `to` has: false if another flow has it.
 #[inline(always)]
-fn take(
-    from: &FlowKey<V4>,
-    to: &FlowKey<V4>,
-    reply: &mut FlowEntry<V4>,
-) -> Result<bool, Reason> {
+fn take(from: &FlowKey<V4>, to: &FlowKey<V4>, reply: &mut FlowEntry<V4>) -> Result<bool, Reason> {
     let key = to.reversed();
     reply.rewrite = Rewrite::between(&key, &from.reversed());
     match Table::of(to.protocol).reserve(&key, reply) {

@@ -139,8 +139,16 @@ fn call<H: Hook>(hook: &H, fib: &mut FibLookup) -> i64 {
 /// The smaller of the device's MTU and the route's, which is unknown below 68 (RFC 791's minimum).
 #[inline(always)]
 pub fn mtu(device: &Device, route: u16) -> u16 {
-    let device = if device.mtu > 65535 { u16::MAX } else { device.mtu as u16 };
-    if route >= 68 && route < device { route } else { device }
+    let device = if device.mtu > 65535 {
+        u16::MAX
+    } else {
+        device.mtu as u16
+    };
+    if route >= 68 && route < device {
+        route
+    } else {
+        device
+    }
 }
 
 /// Checks that the frame is addressed to its ingress device and returns that device's MTU.

@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh},
+    bindings::{
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+    },
     helpers::{bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_pull_data},
     macros::classifier,
     programs::TcContext,
@@ -98,7 +100,11 @@ impl<'a> SkbFrame<'a> {
     #[inline(always)]
     fn new(context: &'a TcContext) -> Option<Self> {
         let linear = (context.data_end() - context.data()) as u32;
-        let wanted = if context.len() < HEADERS { context.len() } else { HEADERS };
+        let wanted = if context.len() < HEADERS {
+            context.len()
+        } else {
+            HEADERS
+        };
         if linear < wanted {
             // SAFETY: the context is the kernel's.
             if unsafe { bpf_skb_pull_data(context.skb.skb, wanted) } != 0 {

@@ -2,4 +2,24 @@
 //!
 //! aya is named in this directory and nowhere else.
 
-pub mod object;
+mod attach;
+mod batch;
+mod clock;
+mod compile;
+mod counters;
+mod devices;
+mod flows;
+mod object;
+mod pins;
+mod programs;
+mod rules;
+mod tables;
+
+pub use attach::{Attached, detach_all};
+pub use clock::Clock;
+pub use counters::RuleCount;
+pub use devices::{Address, Link};
+pub use flows::{Flow, Swept, ends, timeout};
+pub use object::{Datapath, Sizes};
+pub use pins::Pins;
+pub use programs::TestRun;

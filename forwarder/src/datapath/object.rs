@@ -1,10 +1,18 @@
-//! The eBPF object, loaded.
+//! The eBPF object, loaded: programs ready to attach, maps ready to use.
 
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use anyhow::Context as _;
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{ProgramError, SchedClassifier, Xdp},
+    maps::{Map, MapData},
+};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::{
+    pins::Pins,
+    programs::Programs,
+    tables::{Names, Tables},
 };
 
 /// The object that build.rs compiled from `forwarder-ebpf`.
@@ -21,42 +29,90 @@ pub struct Sizes {
     pub rules: u32,
 }
 
-/// Names of the programs in the object.
-pub const XDP: &str = "forwarder_xdp";
-/// The whole pipeline on TC.
-pub const TC: &str = "forwarder_tc";
-/// What XDP hands over, on TC.
-pub const SLOW: &str = "forwarder_slow";
-/// Reads the kernel's clocks.
-pub const CLOCK: &str = "forwarder_clock";
-
-/// Creates the maps (or adopts those pinned under `pins`) and loads every program.
-pub fn load(sizes: Sizes, pins: Option<&Path>) -> anyhow::Result<Ebpf> {
-    let mut loader = EbpfLoader::new();
-    loader
-        .map_max_entries("FLOWS", sizes.flows * 2)
-        .map_max_entries("HALF_OPEN", sizes.half_open * 2)
-        .map_max_entries("BACKENDS", sizes.rules)
-        .map_max_entries("RULE_TRAFFIC", sizes.rules)
-        .map_max_entries("RULE_OPENED", sizes.rules);
-    let _ = pins;
-    let mut ebpf = loader.load(OBJECT)?;
-    for name in [XDP, CLOCK] {
-        program::<Xdp>(&mut ebpf, name)?.load()?;
-    }
-    for name in [TC, SLOW] {
-        program::<SchedClassifier>(&mut ebpf, name)?.load()?;
-    }
-    Ok(ebpf)
+/// The loaded datapath.
+pub struct Datapath {
+    pub(super) programs: Programs,
+    pub(super) tables: Tables,
+    pub(super) names: Names,
+    pub(super) sizes: Sizes,
+    pub(super) pins: Option<Pins>,
 }
 
-/// The program `name` as its type.
-pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
+/// Maps that outlive the daemon: all but scratch space.
+const PINNED: [&str; 13] = [
+    "FLOWS",
+    "HALF_OPEN",
+    "LISTENERS",
+    "SHAPES",
+    "BACKENDS",
+    "CLIENTS",
+    "MASQUERADE",
+    "DEVICES",
+    "SETTINGS",
+    "RULE_NAMES",
+    "RULE_TRAFFIC",
+    "RULE_OPENED",
+    "REASONS",
+];
+
+impl Datapath {
+    /// Creates the maps, or adopts those under `pins`, and loads every program.
+    ///
+    /// # Errors
+    /// The kernel refuses a map or a program; the message has the verifier's last words.
+    pub fn load(sizes: Sizes, pins: Option<Pins>) -> anyhow::Result<Self> {
+        // Before 5.11 maps count against this limit (commit 97306be45fbe); afterwards it is ignored.
+        let _unlimited = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("FLOWS", sizes.flows.saturating_mul(2))
+            .map_max_entries("HALF_OPEN", sizes.half_open.saturating_mul(2))
+            .map_max_entries("BACKENDS", sizes.rules.saturating_mul(2))
+            .map_max_entries("RULE_TRAFFIC", sizes.rules)
+            .map_max_entries("RULE_OPENED", sizes.rules);
+        if let Some(pins) = &pins {
+            for name in PINNED {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .context("cannot create the maps or load the programs")?;
+        let tables = Tables::take(&mut ebpf)?;
+        let sizes = tables.sizes();
+        let names = tables.names()?;
+        Ok(Self {
+            programs: Programs::load(ebpf)?,
+            tables,
+            names,
+            sizes,
+            pins,
+        })
+    }
+
+    /// How large the tables are: what was asked for, or what was adopted.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+}
+
+/// Takes the map `name` out of the object as a typed map.
+pub(super) fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<M>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    M::Error: std::error::Error + Send + Sync + 'static,
 {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| anyhow::anyhow!("the eBPF object has no program `{name}`"))?;
-    Ok(program.try_into()?)
+    let map = ebpf
+        .take_map(name)
+        .with_context(|| format!("the eBPF object has no map `{name}`"))?;
+    M::try_from(map).with_context(|| format!("the map `{name}` is of another type"))
+}
+
+/// A second descriptor of the map `name`, for the batch calls that aya has no wrapper for.
+pub(super) fn descriptor(ebpf: &Ebpf, name: &str) -> anyhow::Result<(OwnedFd, u32)> {
+    let data: &MapData = match ebpf.map(name) {
+        Some(Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) => data,
+        _ => anyhow::bail!("the eBPF object has no map `{name}`"),
+    };
+    let descriptor = data.fd().as_fd().try_clone_to_owned()?;
+    Ok((descriptor, data.info()?.max_entries()))
 }

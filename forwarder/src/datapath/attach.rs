@@ -1,0 +1,275 @@
+//! Putting the programs on devices, in a way that outlives the daemon.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use aya::programs::{
+    ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
+    xdp::XdpLink,
+};
+
+use super::{
+    Datapath, Link, Pins,
+    programs::{SLOW, TC},
+};
+use crate::{config::Mode, report::Hook};
+
+/// Priority and handle of our filter where links do not exist (before Linux 6.6): fixed, so that a
+/// restarted daemon finds and replaces it.
+const PRIORITY: u16 = 0x6677;
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// How a device is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Where the program is.
+    pub hook: Hook,
+    /// Why there, in a few words.
+    pub why: String,
+}
+
+impl Datapath {
+    /// Puts the programs on `link` as `mode` asks, replacing in one step what an earlier daemon left there.
+    /// `native` says whether the driver is known for XDP on wire frames, which is what `auto` goes by.
+    ///
+    /// # Errors
+    /// The device cannot be served that way; the message says what to do.
+    pub fn attach(&mut self, link: &Link, mode: Mode, native: bool) -> anyhow::Result<Attached> {
+        let attached = match mode {
+            Mode::Xdp => self.fast(link, XdpMode::Driver, "as configured")?,
+            Mode::XdpGeneric => self.fast(link, XdpMode::Skb, "as configured")?,
+            Mode::Tc => self.slow_only(link, "as configured")?,
+            Mode::Auto if native => match self.fast(link, XdpMode::Driver, "the driver has XDP") {
+                Ok(attached) => attached,
+                Err(error) => self.slow_only(link, &format!("XDP was refused: {error:#}"))?,
+            },
+            Mode::Auto => self.slow_only(link, "TC is faster than XDP on this kind of device")?,
+        };
+        Ok(attached)
+    }
+
+    /// Takes the programs off devices that are not in `keep`.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach_others(&mut self, keep: &[u32]) -> anyhow::Result<()> {
+        let Some(pins) = &self.pins else {
+            return Ok(());
+        };
+        for (path, hook, index) in pins.links()? {
+            if !keep.contains(&index) {
+                fs::remove_file(path)?;
+                if hook == LEGACY {
+                    detach_legacy(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fast(&mut self, link: &Link, mode: XdpMode, why: &str) -> anyhow::Result<Attached> {
+        let path = |pins: &Pins| pins.link(hook_name(mode), link.index);
+        let pin = self.pins.as_ref().map(path);
+        let other = match mode {
+            XdpMode::Skb => XdpMode::Driver,
+            _ => XdpMode::Skb,
+        };
+        self.unpin(hook_name(other), link.index)?;
+        let xdp = self.programs.xdp()?;
+        if !replace_xdp(xdp, pin.as_ref()) {
+            let id = xdp
+                .attach_to_if_index(link.index, mode)
+                .map_err(|error| xdp_refused(link, error))?;
+            keep(xdp.take_link(id)?, pin)?;
+        }
+        self.on_tc(link, SLOW)?;
+        Ok(Attached {
+            hook: match mode {
+                XdpMode::Skb => Hook::XdpGeneric,
+                _ => Hook::Xdp,
+            },
+            why: why.to_owned(),
+        })
+    }
+
+    fn slow_only(&mut self, link: &Link, why: &str) -> anyhow::Result<Attached> {
+        self.on_tc(link, TC)?;
+        self.unpin(hook_name(XdpMode::Driver), link.index)?;
+        self.unpin(hook_name(XdpMode::Skb), link.index)?;
+        Ok(Attached {
+            hook: Hook::Tc,
+            why: why.to_owned(),
+        })
+    }
+
+    fn unpin(&self, hook: &str, index: u32) -> anyhow::Result<()> {
+        if let Some(pins) = &self.pins {
+            let path = pins.link(hook, index);
+            if path.exists() {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the program `name` on TC ingress: as a link where the kernel has them, else as a filter.
+    fn on_tc(&mut self, link: &Link, name: &str) -> anyhow::Result<()> {
+        let pin = self.pins.as_ref().map(|pins| pins.link("tc", link.index));
+        let legacy = self.pins.as_ref().map(|pins| pins.link(LEGACY, link.index));
+        let program = self.programs.tc(name)?;
+        if replace_tc(program, pin.as_ref()) {
+            return Ok(());
+        }
+        let order = TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first());
+        match program.attach_with_options(&link.name, TcAttachType::Ingress, order) {
+            Ok(id) => keep(program.take_link(id)?, pin),
+            // Before 6.6 the kernel knows no such attach type.
+            Err(_) => on_filter(program, link, legacy)
+                .with_context(|| format!("cannot attach to TC ingress of {}", link.name)),
+        }
+    }
+}
+
+/// Hook word of a TC filter that is not a link; its pin is the program, as a mark that the filter is ours.
+const LEGACY: &str = "filter";
+
+fn hook_name(mode: XdpMode) -> &'static str {
+    match mode {
+        XdpMode::Skb => "xdp-generic",
+        _ => "xdp",
+    }
+}
+
+/// Replaces the program behind a pinned link. False if there is none, or its device is gone.
+fn replace_xdp(xdp: &mut Xdp, pin: Option<&PathBuf>) -> bool {
+    let Some(link) = pinned(pin) else {
+        return false;
+    };
+    let Ok(link) = XdpLink::try_from(link) else {
+        return settled(false, pin);
+    };
+    let replaced = xdp.attach_to_link(link).and_then(|id| xdp.take_link(id));
+    settled(replaced.is_ok(), pin)
+}
+
+/// As [`replace_xdp`].
+fn replace_tc(program: &mut SchedClassifier, pin: Option<&PathBuf>) -> bool {
+    let Some(link) = pinned(pin) else {
+        return false;
+    };
+    let Ok(link) = SchedClassifierLink::try_from(link) else {
+        return settled(false, pin);
+    };
+    let replaced = program
+        .attach_to_link(link)
+        .and_then(|id| program.take_link(id));
+    settled(replaced.is_ok(), pin)
+}
+
+fn pinned(pin: Option<&PathBuf>) -> Option<FdLink> {
+    PinnedLink::from_pin(pin?).ok().map(FdLink::from)
+}
+
+/// A link that could not be replaced belongs to a device that is gone: its pin goes, too.
+fn settled(replaced: bool, pin: Option<&PathBuf>) -> bool {
+    if let (false, Some(pin)) = (replaced, pin) {
+        let _absent = fs::remove_file(pin);
+    }
+    replaced
+}
+
+/// Pins a fresh link; without pins it is kept for as long as the process lives.
+fn keep<L>(link: L, pin: Option<PathBuf>) -> anyhow::Result<()>
+where
+    L: TryInto<FdLink, Error = LinkError>,
+{
+    let link: FdLink = link.try_into()?;
+    match pin {
+        Some(path) => {
+            link.pin(&path)
+                .with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        None => std::mem::forget(link),
+    }
+    Ok(())
+}
+
+/// The way before Linux 6.6: a filter on the clsact qdisc.
+fn on_filter(
+    program: &mut SchedClassifier,
+    link: &Link,
+    mark: Option<PathBuf>,
+) -> anyhow::Result<()> {
+    // It exists already where somebody else uses it.
+    let _exists = tc::qdisc_add_clsact(&link.name);
+    let options = || NlOptions {
+        priority: PRIORITY,
+        handle: HANDLE,
+        ..NlOptions::default()
+    };
+    let ours = mark.as_ref().is_some_and(|mark| mark.exists());
+    let id: SchedClassifierLinkId = if ours {
+        let old = SchedClassifierLink::attached(
+            &link.name,
+            TcAttachType::Ingress,
+            PRIORITY,
+            HANDLE,
+            None,
+        )?;
+        program.attach_to_link(old)?
+    } else {
+        let options = TcAttachOptions::Netlink(options());
+        program.attach_with_options(&link.name, TcAttachType::Ingress, options)?
+    };
+    // Dropping it would take the filter off.
+    std::mem::forget(program.take_link(id)?);
+    if let Some(mark) = mark.filter(|_| !ours) {
+        program.pin(mark)?;
+    }
+    Ok(())
+}
+
+fn detach_legacy(index: u32) {
+    let Ok(name) = nix::net::if_::if_indextoname(index) else {
+        return; // The device is gone, and the filter with it.
+    };
+    let name = name.to_string_lossy();
+    if let Ok(link) =
+        SchedClassifierLink::attached(&name, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+    {
+        drop(link);
+    }
+}
+
+fn xdp_refused(link: &Link, error: ProgramError) -> anyhow::Error {
+    let errno = match &error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    let name = &link.name;
+    match errno {
+        Some(libc::EBUSY) => anyhow!(
+            "another XDP program is on {name}: take it off with `ip link set dev {name} xdp off`, or set `mode = \"tc\"`"
+        ),
+        Some(libc::EOPNOTSUPP) => {
+            anyhow!("the driver of {name} has no XDP: set `mode = \"auto\"` or `\"xdp-generic\"`")
+        }
+        _ => anyhow!(error).context(format!("XDP cannot be attached to {name}")),
+    }
+}
+
+/// Takes everything off and removes every pin, and undoes what was switched on for `lo`. Returns the number
+/// of pins removed.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn detach_all(pins: &Pins) -> anyhow::Result<usize> {
+    for (_, hook, index) in pins.links()? {
+        if hook == LEGACY {
+            detach_legacy(index);
+        }
+    }
+    pins.remove()
+}

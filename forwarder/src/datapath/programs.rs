@@ -1,0 +1,153 @@
+//! The programs by name and type.
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+};
+
+use super::Datapath;
+
+/// The fast path.
+pub(super) const XDP: &str = "forwarder_xdp";
+/// The whole pipeline on TC.
+pub(super) const TC: &str = "forwarder_tc";
+/// What XDP hands over, on TC.
+pub(super) const SLOW: &str = "forwarder_slow";
+/// Reads the kernel's clocks.
+const CLOCK: &str = "forwarder_clock";
+
+/// The loaded programs.
+#[derive(Debug)]
+pub(super) struct Programs(Ebpf);
+
+/// What a program did with a packet under test run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// The program's return value.
+    pub verdict: u32,
+    /// The packet afterwards.
+    pub packet: Vec<u8>,
+}
+
+impl Programs {
+    /// Loads every program of the object.
+    pub(super) fn load(mut ebpf: Ebpf) -> anyhow::Result<Self> {
+        for name in [XDP, CLOCK] {
+            let program: &mut Xdp = find(&mut ebpf, name)?;
+            program.load().with_context(|| refused(name))?;
+        }
+        for name in [TC, SLOW] {
+            let program: &mut SchedClassifier = find(&mut ebpf, name)?;
+            program.load().with_context(|| refused(name))?;
+        }
+        Ok(Self(ebpf))
+    }
+
+    pub(super) fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
+        find(&mut self.0, XDP)
+    }
+
+    pub(super) fn tc(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
+        find(&mut self.0, name)
+    }
+
+    pub(super) fn verified(&self) -> anyhow::Result<Vec<(&'static str, Option<u32>)>> {
+        let mut costs = Vec::new();
+        for name in [XDP, TC, SLOW] {
+            let program = self.0.program(name).context("the program is gone")?;
+            costs.push((name, program.info()?.verified_instruction_count()));
+        }
+        Ok(costs)
+    }
+
+    /// Runs the clock program, which leaves its reading in the `CLOCK` map.
+    pub(super) fn read_clock(&mut self) -> anyhow::Result<()> {
+        let program: &mut Xdp = find(&mut self.0, CLOCK)?;
+        program
+            .test_run(TestRunOptions {
+                data_in: Some(&[0; 64]),
+                ..TestRunOptions::new()
+            })
+            .context("cannot read the kernel's clock")?;
+        Ok(())
+    }
+
+    pub(super) fn run_xdp(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let mut context = [0_u32; 6];
+        context[1] = u32::try_from(packet.len())?;
+        context[3] = ingress;
+        let bytes: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut output = vec![0; packet.len() + 256];
+        let result = self.xdp()?.test_run(TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut output),
+            ctx_in: Some(&bytes),
+            ..TestRunOptions::new()
+        })?;
+        output.truncate(result.data_size_out as usize);
+        Ok(TestRun {
+            verdict: result.return_value,
+            packet: output,
+        })
+    }
+
+    pub(super) fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
+        // struct __sk_buff; ifindex is its 11th word (offset 40) and the only one set.
+        let mut context = [0_u8; 192];
+        context[40..44].copy_from_slice(&ingress.to_ne_bytes());
+        let mut output = vec![0; packet.len() + 256];
+        let result = self.tc(TC)?.test_run(TestRunOptions {
+            data_in: Some(packet),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        })?;
+        output.truncate(result.data_size_out as usize);
+        Ok(TestRun {
+            verdict: result.return_value,
+            packet: output,
+        })
+    }
+}
+
+impl Datapath {
+    /// Runs the XDP program over `packet` as if it had come in by the device `ingress`, maps and all.
+    ///
+    /// # Errors
+    /// The kernel refuses the test run.
+    pub fn run_xdp(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
+        self.programs.run_xdp(packet, ingress)
+    }
+
+    /// Runs the TC program over `packet` as if it had come in by the device `ingress`, maps and all.
+    ///
+    /// # Errors
+    /// The kernel refuses the test run.
+    pub fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
+        self.programs.run_tc(packet, ingress)
+    }
+
+    /// Instructions the verifier walked through, by program; `None` before Linux 5.16 (aba64c7da983).
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verified(&self) -> anyhow::Result<Vec<(&'static str, Option<u32>)>> {
+        self.programs.verified()
+    }
+}
+
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the eBPF object has no program `{name}`"))?;
+    Ok(program.try_into()?)
+}
+
+fn refused(name: &str) -> String {
+    format!("the kernel refuses the program `{name}`")
+}
