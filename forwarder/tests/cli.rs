@@ -31,15 +31,19 @@ fn output(command: &mut Command) -> (i32, String, String) {
         status,
         stdout,
         stderr,
-    } = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+    } = command.output().expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (
+        status.code().expect("no signal"),
+        text(stdout),
+        text(stderr),
+    )
 }
 
 fn file(text: &str) -> (TempDir, String) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("forwarder.toml");
-    fs::write(&path, text).unwrap();
+    fs::write(&path, text).expect("a file");
     (directory, path.display().to_string())
 }
 
@@ -151,4 +155,31 @@ fn every_example_is_good() {
         }
     }
     assert!(examples > 0);
+}
+
+/// The documentation's fragments leave out what they are not about.
+#[test]
+fn every_fragment_of_the_documentation_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
+    let text = fs::read_to_string(path).unwrap();
+    let fragments: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(fragments.len() > 5);
+    for fragment in fragments {
+        let mut text = fragment.to_owned();
+        for (header, rest) in [
+            ("[[interface]]", "name = \"eth0\""),
+            ("[[forward]]", "listen = 1\nto = \"192.0.2.1\""),
+        ] {
+            if !fragment.contains(header) {
+                text.push_str(&format!("\n{header}\n{rest}\n"));
+            }
+        }
+        let (_directory, path) = file(&text);
+        let (code, _, stderr) = output(&mut forwarder(&["check", &path]));
+        assert_eq!(code, 0, "{stderr}");
+    }
 }

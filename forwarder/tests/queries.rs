@@ -1,0 +1,150 @@
+//! The program asks a daemon: what is printed, and what `--json` prints.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use forwarder::control::Listener;
+use forwarder::control::server::{Source, serve};
+use forwarder::report::{DropReport, FlowReport, RuleReport, Status, Verdict};
+use rstest::{fixture, rstest};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const FLOWS: usize = 5_000;
+
+struct Daemon;
+
+impl Source for Daemon {
+    fn status(&self) -> anyhow::Result<Status> {
+        Ok(Status {
+            version: "0.1.0".to_owned(),
+            pid: 42,
+            ..Status::default()
+        })
+    }
+    fn rules(&self) -> anyhow::Result<Vec<RuleReport>> {
+        Ok(vec![RuleReport {
+            name: "pop3".to_owned(),
+            flows_opened: 1_000,
+            ..RuleReport::default()
+        }])
+    }
+    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
+        Ok(vec![
+            FlowReport {
+                rule: "pop3".to_owned(),
+                ..FlowReport::default()
+            };
+            FLOWS
+        ])
+    }
+    fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
+        let report = |reason: &str, packets| DropReport {
+            reason: reason.to_owned(),
+            verdict: Verdict::SlowPath,
+            packets,
+            explanation: "why".to_owned(),
+        };
+        Ok(vec![report("never", 0), report("often", 7)])
+    }
+    fn reload(&self) -> anyhow::Result<String> {
+        Ok("1 rule changed".to_owned())
+    }
+}
+
+/// Answers until the test ends with the process.
+#[fixture]
+fn socket() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("sock");
+    let listener = Listener::bind(&path).expect("a socket");
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(serve(listener, Arc::new(Daemon), std::future::pending()))
+    });
+    (directory, path)
+}
+
+fn command(socket: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_forwarder"));
+    command
+        .args(args)
+        .arg("--socket")
+        .arg(socket)
+        .stdin(Stdio::null());
+    command
+}
+
+fn stdout(socket: &Path, args: &[&str]) -> String {
+    let output = command(socket, args).output().expect("the program starts");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn json(socket: &Path, args: &[&str]) -> Value {
+    let text = stdout(socket, &[args, &["--json"]].concat());
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[rstest]
+fn listings_for_people(socket: (TempDir, PathBuf)) {
+    let socket = &socket.1;
+    assert!(stdout(socket, &["status"]).starts_with("forwarder      0.1.0, process 42, up 0s\n"));
+    assert!(
+        stdout(socket, &["rules"])
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.contains("1,000"))
+    );
+    assert_eq!(stdout(socket, &["flows"]).lines().count(), FLOWS);
+    assert_eq!(stdout(socket, &["reload"]), "1 rule changed\n");
+}
+
+#[rstest]
+fn listings_for_programs(socket: (TempDir, PathBuf)) {
+    let socket = &socket.1;
+    assert_eq!(json(socket, &["status"])["pid"], 42);
+    assert_eq!(json(socket, &["rules"])[0]["flows_opened"], 1_000);
+    assert_eq!(
+        json(socket, &["flows"]).as_array().map(Vec::len),
+        Some(FLOWS)
+    );
+    assert_eq!(json(socket, &["drops"])[0]["verdict"], "slow-path");
+}
+
+#[rstest]
+fn reasons_that_never_occurred_are_left_out(socket: (TempDir, PathBuf)) {
+    let socket = &socket.1;
+    assert!(!stdout(socket, &["drops"]).contains("never"));
+    assert!(stdout(socket, &["drops", "--all"]).contains("never"));
+    let names = |value: Value| value.as_array().map(Vec::len);
+    assert_eq!(names(json(socket, &["drops"])), Some(1));
+    assert_eq!(names(json(socket, &["drops", "--all"])), Some(2));
+}
+
+#[rstest]
+fn a_reader_may_stop_after_the_first_line(socket: (TempDir, PathBuf)) {
+    let mut command = command(&socket.1, &["flows"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
