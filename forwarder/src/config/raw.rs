@@ -9,6 +9,7 @@ use super::rule::RawRule;
 use super::schema;
 use super::settings::RawSettings;
 use super::span::Origin;
+use super::suggest::nearest;
 use super::tree::{self, Reader, Section};
 use super::unsupported;
 
@@ -80,8 +81,10 @@ fn read_top_level(reader: &mut Reader, root: &DeTable) -> Mentions {
     for (key, _) in root {
         let text = &**key.get_ref();
         mentions.anything = true;
-        mentions.interface |= text == "interface";
-        mentions.rules |= matches!(text, "forward" | "masquerade" | "output");
+        // A mistyped one is there as well: its problem is the name.
+        let meant = nearest(text, known.iter().copied()).unwrap_or(text);
+        mentions.interface |= meant == "interface";
+        mentions.rules |= matches!(meant, "forward" | "masquerade" | "output");
         if let Some((_, header)) = unsupported::TABLES.iter().find(|(table, _)| *table == text) {
             let message = format!("`{header}` is not supported by this version yet");
             reader.push(Diagnostic::at(key.span().into(), message).help("take it out"));

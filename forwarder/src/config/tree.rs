@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 use super::errors::{Diagnostic, Diagnostics};
 use super::schema::{self, Schema};
 use super::span::Span;
-use super::suggest::{did_you_mean, one_of};
+use super::suggest::{did_you_mean, nearest, one_of};
 use super::token::{Token, quoted};
 
 /// The text that is read and the problems found so far.
@@ -201,7 +201,7 @@ impl<'a> Section<'a> {
 
     pub fn require(&self, reader: &mut Reader<'a>, key: &'static str) -> Option<Value<'a>> {
         let value = self.get(key);
-        if value.is_none() {
+        if value.is_none() && !self.mistyped(key) {
             let message = format!(
                 "{} without `{key}`: expected one",
                 quoted(self.schema.header)
@@ -209,6 +209,20 @@ impl<'a> Section<'a> {
             reader.push(Diagnostic::whole(self.span, message));
         }
         value
+    }
+
+    /// Whether one of the unknown keys is reported as probably meant to be this one. Saying that it is missing as
+    /// well would count one slip twice.
+    fn mistyped(&self, key: &str) -> bool {
+        let known = self.schema.keys;
+        let unknown = self
+            .table
+            .iter()
+            .map(|(key, _)| &**key.get_ref())
+            .filter(|key| !known.contains(key));
+        unknown
+            .into_iter()
+            .any(|unknown| nearest(unknown, known.iter().copied()) == Some(key))
     }
 }
 

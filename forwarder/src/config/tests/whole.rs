@@ -132,6 +132,18 @@ fn missing_keys(#[case] line: &str, #[case] key: &str) {
 }
 
 #[rstest]
+#[case::key("[[interface]]\nname = \"eth0\"\n[[forward]]\nlsten = 1\nto = \"192.0.2.1\"")]
+#[case::rules("[[interface]]\nname = \"eth0\"\n[[foward]]\n")]
+#[case::interfaces("[[forward]]\nlisten = 1\nto = \"192.0.2.1\"\n[[interfaces]]\n")]
+fn a_mistyped_key_is_not_missing_as_well(#[case] text: &str) {
+    let lines = one_liners(&errors(text));
+    assert!(
+        lines.len() == 1 && lines[0].contains("unknown key"),
+        "{lines:#?}"
+    );
+}
+
+#[rstest]
 #[case::no_rules(
     "[[interface]]\nname = \"eth0\"\n",
     "1:1: error: no `[[forward]]`: expected at least one; say what to listen on and where to send it"
