@@ -66,6 +66,8 @@ fn lock(path: &Path) -> Result<File, ControlError> {
         .truncate(false)
         .write(true)
         .mode(0o600)
+        // A link left in a directory that others may write to must not make root create files elsewhere.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(&name);
     let file = file.map_err(|error| refusal(path, error))?;
     match file.try_lock() {
