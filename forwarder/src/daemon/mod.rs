@@ -1,8 +1,31 @@
-//! The daemon.
+//! The daemon: fills the maps, attaches the programs, and then only watches.
+//!
+//! Traffic does not need it: it goes on when the daemon stops or dies. What stops with it is the expiry of
+//! flows and following the network's changes.
 
-use std::path::PathBuf;
+mod log;
+mod privileges;
+mod report;
+mod running;
+mod start;
 
-use crate::config::Config;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    control::server,
+    datapath::Pins,
+    network::{Change, Watch},
+};
+use running::Running;
 
 /// What `forwarder run` was told besides the configuration.
 #[derive(Clone, Debug, Default)]
@@ -11,18 +34,99 @@ pub struct RunOptions {
     pub config_path: Option<PathBuf>,
 }
 
+/// Changes closer together than this are taken as one: a routing daemon that loads a full table must not
+/// keep every flow asking for its route.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// Forwards until it is told to stop.
 ///
 /// # Errors
 /// Whatever keeps the daemon from starting.
-pub fn run(_config: Config, _options: RunOptions) -> anyhow::Result<()> {
-    anyhow::bail!("the datapath is not part of this build")
+pub fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
+    log::start(&config.log);
+    privileges::require()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config, options))
+}
+
+async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
+    let _instance = start::claim()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut watch = Watch::start()?;
+    let (listener, running) = start::start(config, options, &watch.handle).await?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(server::serve(listener, running.clone(), async {
+        let _ = stopped.await;
+    }));
+    let mut sweep = interval(running.sweep_interval());
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due: Option<(Instant, Change)> = None;
+    loop {
+        let wake = due.map_or_else(far_away, |(at, _)| at);
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&running),
+            change = watch.next() => due = postpone(due, change),
+            () = sleep_until(wake), if due.is_some() => {
+                let change = due.take().map_or(Change::None, |(_, change)| change);
+                follow(&running, change, &watch).await;
+            }
+            _ = sweep.tick() => running.sweep(&watch.handle).await,
+        }
+    }
+    let _ = stop.send(());
+    server.await??;
+    info!("stopped; traffic goes on without the daemon, `forwarder detach` ends it");
+    Ok(())
+}
+
+/// The first change waits for a moment, later ones join it.
+fn postpone(due: Option<(Instant, Change)>, change: Change) -> Option<(Instant, Change)> {
+    match (due, change) {
+        (None, Change::None) => None,
+        (None, change) => Some((Instant::now() + SETTLE, change)),
+        (Some((at, before)), change) => Some((at, before.max(change))),
+    }
+}
+
+fn far_away() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+async fn follow(running: &Arc<Running>, change: Change, watch: &Watch) {
+    if let Err(error) = running.follow(change, &watch.handle).await {
+        warn!("cannot follow a change of the network: {error:#}");
+    }
+}
+
+fn reload(running: &Arc<Running>) {
+    use crate::control::server::Source as _;
+    match running.reload() {
+        Ok(sentence) => info!("{sentence}"),
+        Err(error) => warn!("the configuration stays as it was: {error:#}"),
+    }
 }
 
 /// Removes everything that a stopped daemon leaves working; returns what was removed, in one sentence.
 ///
 /// # Errors
-/// Whatever could not be removed.
+/// A daemon is running, or something could not be removed.
 pub fn detach() -> anyhow::Result<String> {
-    anyhow::bail!("the datapath is not part of this build")
+    privileges::require()?;
+    let _instance = start::claim()?;
+    let pins = Pins::here()?;
+    if !pins.exist() {
+        return Ok("nothing to detach: no forwarder has left anything here".to_owned());
+    }
+    let count = start::take_back(&pins)?;
+    Ok(format!(
+        "detached: {count} pins under {} removed, no packet is translated any more",
+        pins.directory().display()
+    ))
 }

@@ -3,12 +3,15 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     xdp::XdpLink,
 };
+
+use forwarder_common::settings::Settings;
 
 use super::{
     Datapath, Link, Pins,
@@ -260,16 +263,34 @@ fn xdp_refused(link: &Link, error: ProgramError) -> anyhow::Error {
     }
 }
 
-/// Takes everything off and removes every pin, and undoes what was switched on for `lo`. Returns the number
-/// of pins removed.
+/// What [`detach_all`] took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// Pins removed.
+    pub pins: usize,
+    /// Whether the daemon had switched forwarding on for `lo`, so that it is to be switched off again.
+    pub loopback_forwarding: bool,
+}
+
+/// Takes everything off and removes every pin.
 ///
 /// # Errors
 /// A pin cannot be removed.
-pub fn detach_all(pins: &Pins) -> anyhow::Result<usize> {
+pub fn detach_all(pins: &Pins) -> anyhow::Result<Detached> {
+    let loopback_forwarding = settings(pins).is_ok_and(|one| one.loopback_forwarding != 0);
     for (_, hook, index) in pins.links()? {
         if hook == LEGACY {
             detach_legacy(index);
         }
     }
-    pins.remove()
+    Ok(Detached {
+        pins: pins.remove()?,
+        loopback_forwarding,
+    })
+}
+
+fn settings(pins: &Pins) -> anyhow::Result<Settings> {
+    let map = Map::Array(MapData::from_pin(pins.map("SETTINGS"))?);
+    let settings: Array<MapData, Settings> = map.try_into()?;
+    Ok(settings.get(&0, 0)?)
 }

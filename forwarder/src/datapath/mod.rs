@@ -15,7 +15,7 @@ mod programs;
 mod rules;
 mod tables;
 
-pub use attach::{Attached, detach_all};
+pub use attach::{Attached, Detached, detach_all};
 pub use clock::Clock;
 pub use counters::RuleCount;
 pub use devices::{Address, Link};

@@ -1,0 +1,192 @@
+//! The running daemon: its configuration, its datapath, and what it knows of the network.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rtnetlink::Handle;
+use tracing::{debug, info, warn};
+
+use super::{RunOptions, start};
+use crate::{
+    config::{self, Config},
+    datapath::{Attached, Datapath, Swept},
+    network::{self, Change, Network},
+    report::Hook,
+};
+
+/// Shared between the watching loop and the control socket.
+pub(super) struct Running {
+    state: Mutex<State>,
+    pub(super) options: RunOptions,
+    pub(super) since: Instant,
+    /// Jiffies in a second.
+    pub(super) hz: u64,
+}
+
+/// What changes while the daemon runs.
+pub(super) struct State {
+    pub(super) config: Config,
+    pub(super) datapath: Datapath,
+    pub(super) network: Network,
+    /// By interface name.
+    pub(super) attached: BTreeMap<String, Attached>,
+    pub(super) swept: Swept,
+}
+
+impl Running {
+    pub(super) fn new(config: Config, options: RunOptions, datapath: Datapath, hz: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                config,
+                datapath,
+                network: Network::default(),
+                attached: BTreeMap::new(),
+                swept: Swept::default(),
+            }),
+            options,
+            since: Instant::now(),
+            hz,
+        }
+    }
+
+    /// A panic elsewhere cannot leave the maps half-written in a way that matters: every write to them
+    /// stands for itself.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the datapath to what the configuration says on the network as it is now.
+    pub(super) fn apply(&self, network: Network) -> anyhow::Result<()> {
+        self.state().apply(network)
+    }
+
+    /// Follows a change of the network.
+    pub(super) async fn follow(&self, change: Change, handle: &Handle) -> anyhow::Result<()> {
+        match change {
+            Change::None => {}
+            Change::Routes => {
+                self.state().datapath.bump_generation()?;
+            }
+            Change::Network => {
+                let network = Network::read(handle).await?;
+                self.apply(network)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes expired flows, and looks whether a device has changed in a way that is not announced.
+    pub(super) async fn sweep(&self, handle: &Handle) {
+        if let Err(error) = self.state().sweep(self.hz) {
+            warn!("cannot remove expired flows: {error:#}");
+        }
+        match Network::read(handle).await {
+            Ok(network) => {
+                let mut state = self.state();
+                if network != state.network
+                    && let Err(error) = state.apply(network)
+                {
+                    warn!("cannot follow a change of the network: {error:#}");
+                }
+            }
+            Err(error) => warn!("cannot look at the network: {error:#}"),
+        }
+    }
+
+    /// Often enough that the shortest timeout is kept within a quarter, at most every ten seconds.
+    pub(super) fn sweep_interval(&self) -> Duration {
+        let timeouts = self.state().config.timeouts;
+        let shortest = timeouts
+            .udp
+            .min(timeouts.udp_stream)
+            .min(timeouts.tcp_half_open)
+            .min(timeouts.tcp_transitory)
+            .min(timeouts.tcp_established);
+        (shortest / 4).clamp(Duration::from_millis(250), Duration::from_secs(10))
+    }
+
+    /// Reads the configuration again; a bad one changes nothing.
+    pub(super) fn reload_file(&self) -> anyhow::Result<String> {
+        let Some(path) = &self.options.config_path else {
+            anyhow::bail!(
+                "nothing to reload: this forwarder was started with flags, not with a file"
+            );
+        };
+        let config = config::load(path)?;
+        let mut state = self.state();
+        start::check_interfaces(&config, &state.network)?;
+        anyhow::ensure!(
+            start::sizes(&config.limits) == start::sizes(&state.config.limits),
+            "`limits` cannot change while running: stop the daemon, `forwarder detach`, and start it again"
+        );
+        anyhow::ensure!(
+            config.control == state.config.control && config.log == state.config.log,
+            "`control` and `log` cannot change while running: restart the daemon, traffic goes on meanwhile"
+        );
+        let before = std::mem::replace(&mut state.config, config);
+        let network = state.network.clone();
+        if let Err(error) = state.apply(network.clone()) {
+            state.config = before;
+            state.apply(network)?;
+            return Err(error);
+        }
+        Ok(format!(
+            "reloaded {}: {} rules on {} interfaces",
+            path.display(),
+            state.config.rules.len(),
+            state.config.interfaces.len()
+        ))
+    }
+}
+
+impl State {
+    fn apply(&mut self, network: Network) -> anyhow::Result<()> {
+        self.datapath.set_devices(&network.links)?;
+        self.datapath.set_addresses(&network.addresses)?;
+        let index = |name: &str| network.link(name).map(|link| link.index);
+        self.datapath.set_rules(&self.config.rules, index)?;
+        self.datapath.bump_generation()?;
+        self.network = network;
+        self.attach()
+    }
+
+    /// Serves every configured interface that exists, and no other.
+    fn attach(&mut self) -> anyhow::Result<()> {
+        let mut attached = BTreeMap::new();
+        let mut indices = Vec::new();
+        for interface in &self.config.interfaces {
+            let Some(link) = self.network.link(&interface.name) else {
+                continue;
+            };
+            indices.push(link.index);
+            let native =
+                network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
+            let now = self.datapath.attach(link, interface.mode, native)?;
+            if self.attached.get(&interface.name) != Some(&now) {
+                info!("{}: {} ({})", interface.name, now.hook.as_str(), now.why);
+            }
+            attached.insert(interface.name.clone(), now);
+        }
+        for (name, before) in &self.attached {
+            if before.hook != Hook::Absent && !attached.contains_key(name) {
+                info!("{name}: gone");
+            }
+        }
+        self.attached = attached;
+        self.datapath.detach_others(&indices)
+    }
+
+    fn sweep(&mut self, hz: u64) -> anyhow::Result<()> {
+        let clock = self.datapath.clock(hz)?;
+        let swept = self.datapath.sweep(&clock, &self.config.timeouts)?;
+        if swept.removed != 0 {
+            debug!("removed {} expired flows", swept.removed);
+        }
+        self.datapath.free_slots(&self.config.rules, &swept.rules)?;
+        self.swept = swept;
+        Ok(())
+    }
+}

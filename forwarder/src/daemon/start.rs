@@ -1,0 +1,183 @@
+//! From a configuration to a running datapath.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket},
+};
+use rtnetlink::Handle;
+use tracing::{info, warn};
+
+use super::{RunOptions, running::Running};
+use crate::{
+    config::{Config, Limits},
+    control::Listener,
+    datapath::{Datapath, Pins, Sizes, detach_all},
+    network::{self, Network},
+};
+
+/// Makes this process the one forwarder of its network namespace: a name in the abstract namespace of Unix
+/// sockets, which belongs to the network namespace and goes away with the process.
+///
+/// # Errors
+/// Another one is running here.
+pub(super) fn claim() -> anyhow::Result<OwnedFd> {
+    let claim = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    match bind(claim.as_raw_fd(), &UnixAddr::new_abstract(b"forwarder")?) {
+        Ok(()) => Ok(claim),
+        Err(Errno::EADDRINUSE) => {
+            anyhow::bail!("a forwarder is already running in this network namespace: stop it first")
+        }
+        Err(error) => Err(error).context("cannot claim this network namespace"),
+    }
+}
+
+/// Loads, fills and attaches everything. What a first start cannot finish, it takes back; what an earlier
+/// daemon left running is left running.
+///
+/// # Errors
+/// Whatever is missing, in one sentence.
+pub(super) async fn start(
+    config: Config,
+    options: RunOptions,
+    handle: &Handle,
+) -> anyhow::Result<(Listener, Arc<Running>)> {
+    let network = Network::read(handle).await?;
+    check_interfaces(&config, &network)?;
+    let listener = Listener::bind(&config.control.socket)?;
+    let pins = Pins::here()?;
+    let adopted = pins.exist();
+    pins.create()?;
+    match fill(config, options, network, pins.clone()) {
+        Ok(running) => {
+            let how = if adopted {
+                "adopted what was running"
+            } else {
+                "started"
+            };
+            info!("{how}; pins are under {}", pins.directory().display());
+            Ok((listener, Arc::new(running)))
+        }
+        Err(error) => {
+            if !adopted && let Err(left) = take_back(&pins) {
+                warn!("cannot take back a start that failed: {left:#}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Takes the programs off, removes every pin, and switches off what was switched on for `lo`. Returns how
+/// many pins there were.
+///
+/// # Errors
+/// Something could not be removed.
+pub(super) fn take_back(pins: &Pins) -> anyhow::Result<usize> {
+    let detached = detach_all(pins)?;
+    if detached.loopback_forwarding {
+        network::set_loopback_forwarding(false).context("cannot switch off forwarding for lo")?;
+    }
+    Ok(detached.pins)
+}
+
+fn fill(
+    config: Config,
+    options: RunOptions,
+    network: Network,
+    pins: Pins,
+) -> anyhow::Result<Running> {
+    let wanted = sizes(&config.limits);
+    let mut datapath = Datapath::load(wanted, Some(pins))?;
+    if datapath.sizes() != wanted {
+        warn!(
+            "the tables keep the sizes an earlier daemon made them with ({} flows, {} half-open, {} rules); `forwarder detach` and a new start change them",
+            datapath.sizes().flows,
+            datapath.sizes().half_open,
+            datapath.sizes().rules
+        );
+    }
+    let clock = datapath.calibrate()?;
+    let mut settings = datapath.settings()?;
+    if network::set_loopback_forwarding(true)
+        .context("cannot switch on forwarding for lo, which route look-ups need")?
+    {
+        settings.loopback_forwarding = 1;
+    }
+    let ports = source_ports(&config.limits);
+    (settings.port_first, settings.port_last) = ports.range;
+    (settings.local_first, settings.local_last) = ports.hole;
+    datapath.set_settings(settings)?;
+    let running = Running::new(config, options, datapath, clock.hz);
+    running.apply(network)?;
+    Ok(running)
+}
+
+pub(super) fn sizes(limits: &Limits) -> Sizes {
+    Sizes {
+        flows: limits.flows,
+        half_open: limits.half_open,
+        rules: limits.rules,
+    }
+}
+
+struct SourcePorts {
+    range: (u16, u16),
+    hole: (u16, u16),
+}
+
+/// The configured range as it is; by default every unprivileged port but those that the host gives its own
+/// connections, so that the two never meet.
+fn source_ports(limits: &Limits) -> SourcePorts {
+    match limits.ports {
+        Some(ports) => SourcePorts {
+            range: (ports.first, ports.last),
+            hole: (1, 0),
+        },
+        None => SourcePorts {
+            range: (1024, u16::MAX),
+            hole: network::local_ports(),
+        },
+    }
+}
+
+/// Every interface must exist unless it is optional, and carry Ethernet frames.
+pub(super) fn check_interfaces(config: &Config, network: &Network) -> anyhow::Result<()> {
+    for interface in &config.interfaces {
+        let name = &interface.name;
+        match network.link(name) {
+            Some(link) if link.ethernet => {}
+            Some(_) => {
+                let message = format!(
+                    "interface `{name}` has no Ethernet frames; expected an Ethernet-like device"
+                );
+                return Err(config.error_at(interface.span, message, None).into());
+            }
+            None if interface.optional => {}
+            None => {
+                let known: Vec<_> = network
+                    .links
+                    .iter()
+                    .filter(|link| link.ethernet)
+                    .map(|link| link.name.as_str())
+                    .collect();
+                let message = format!(
+                    "interface `{name}` does not exist; expected one of {}",
+                    known.join(", ")
+                );
+                let help = "to wait for it, add `optional = true`".to_owned();
+                return Err(config.error_at(interface.span, message, Some(help)).into());
+            }
+        }
+    }
+    Ok(())
+}

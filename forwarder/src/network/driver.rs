@@ -1,0 +1,121 @@
+//! Which driver a device has, and what is known of drivers.
+
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+/// include/uapi/linux/sockios.h
+const SIOCETHTOOL: libc::c_ulong = 0x8946;
+/// include/uapi/linux/ethtool.h
+const ETHTOOL_GDRVINFO: u32 = 3;
+/// `ETHTOOL_BUSINFO_LEN` and its siblings: every string in `struct ethtool_drvinfo` has this length.
+const STRING: usize = 32;
+/// `sizeof(struct ethtool_drvinfo)`.
+const DRVINFO: usize = 196;
+
+/// Drivers of real network cards and paravirtual ones with native XDP: what arrives is wire frames, so XDP
+/// is the fast way. Virtual devices that carry large segments (veth, tap, bridge) are left out on purpose:
+/// TC moves bulk TCP faster there.
+const NATIVE: &[&str] = &[
+    "atlantic",
+    "bnxt_en",
+    "dpaa2-eth",
+    "ena",
+    "enetc",
+    "fsl_dpaa",
+    "fsl_enetc",
+    "gve",
+    "hv_netvsc",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "ixgbevf",
+    "idpf",
+    "mana",
+    "mlx4_en",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "netsec",
+    "nfp",
+    "qede",
+    "sfc",
+    "stmmac",
+    "st_gmac",
+    "ti_cpsw",
+    "tsnep",
+    "virtio_net",
+    "vmxnet3",
+    "xen_netfront",
+    "vif",
+];
+
+/// Those of them that take frames which XDP redirects to them, for kernels that do not say (before 6.3).
+const TRANSMIT: &[&str] = &[
+    "bnxt_en",
+    "dpaa2-eth",
+    "ena",
+    "enetc",
+    "fsl_enetc",
+    "gve",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "mlx5_core",
+    "mvneta",
+    "mvpp2",
+    "netsec",
+    "qede",
+    "sfc",
+    "stmmac",
+    "st_gmac",
+    "ti_cpsw",
+    "tsnep",
+    "virtio_net",
+    "vmxnet3",
+];
+
+/// The driver's name, if the device says.
+pub fn driver(device: &str) -> Option<String> {
+    let probe = socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .ok()?;
+    let mut info = [0_u8; DRVINFO];
+    info[..4].copy_from_slice(&ETHTOOL_GDRVINFO.to_ne_bytes());
+    // SAFETY: all-zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name.iter_mut().zip(device.bytes().take(room)) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_data = info.as_mut_ptr().cast();
+    // SAFETY: the request names `info`, which has the size that the command fills.
+    let result = unsafe { libc::ioctl(probe.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result != 0 {
+        return None;
+    }
+    let name: Vec<u8> = info[4..4 + STRING]
+        .iter()
+        .copied()
+        .take_while(|byte| *byte != 0)
+        .collect();
+    String::from_utf8(name).ok().filter(|name| !name.is_empty())
+}
+
+/// Whether `driver` has native XDP on wire frames.
+pub fn has_native_xdp(driver: &str) -> bool {
+    NATIVE.contains(&driver)
+}
+
+/// Whether the device takes frames that XDP redirects to it, judged by its driver.
+pub(super) fn transmits_xdp(device: &str) -> bool {
+    driver(device).is_some_and(|driver| TRANSMIT.contains(&driver.as_str()))
+}
