@@ -163,6 +163,17 @@ impl Process {
         }
     }
 
+    /// Waits until it has written `text` to standard output.
+    ///
+    /// # Errors
+    /// If it ends before, or does not within `limit`.
+    pub fn wait_output(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let stdout = self.stdout.try_clone().context("looking at output")?;
+        self.wait_ready(&format!("{text:?} in its output"), limit, || {
+            contents(&stdout).contains(text)
+        })
+    }
+
     /// Ends it: SIGTERM, and SIGKILL if that does not help within a few seconds.
     ///
     /// # Errors

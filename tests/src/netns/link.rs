@@ -45,6 +45,12 @@ pub fn mac(network: u8, host: u8) -> String {
     format!("02:00:00:00:{network:02x}:{host:02x}")
 }
 
+/// The same address as bytes, for frames made by hand.
+#[must_use]
+pub const fn mac_bytes(network: u8, host: u8) -> [u8; 6] {
+    [0x02, 0, 0, 0, network, host]
+}
+
 /// Connects two namespaces. `macs` are the hardware addresses of the two ends; [`mac`] makes them.
 ///
 /// Both ends get NAPI (by way of GRO), because either may be the one that XDP on the other sends to.

@@ -6,6 +6,7 @@
 mod counters;
 mod ethtool;
 mod link;
+mod raw;
 mod sweep;
 
 use std::ffi::OsStr;
@@ -22,7 +23,7 @@ use nix::sched::{CloneFlags, setns};
 
 pub use counters::{Counters, DeviceCounters};
 pub use ethtool::Feature;
-pub use link::{End, Wire, mac, veth};
+pub use link::{End, Wire, mac, mac_bytes, veth};
 pub(crate) use sweep::remove_directory;
 pub use sweep::{remove_named, sweep};
 
@@ -207,6 +208,14 @@ impl Namespace {
     /// If there is no such device.
     pub fn device_counters(&self, device: &str) -> Result<DeviceCounters> {
         self.run(|| DeviceCounters::read(device))?
+    }
+
+    /// Sends Ethernet frames out of a device exactly as they are, however malformed.
+    ///
+    /// # Errors
+    /// If there is no such device or it refuses a frame.
+    pub fn send_frames(&self, device: &str, frames: &[Vec<u8>]) -> Result<()> {
+        self.run(|| raw::send(device, frames))?
     }
 
     /// Switches an offload of a device on or off.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -19,9 +20,8 @@ const TICK: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// If the connection breaks.
-pub fn echo(mut stream: TcpStream) -> io::Result<()> {
-    let mut writer = stream.try_clone()?;
-    io::copy(&mut stream, &mut writer).map(drop)
+pub fn echo(stream: TcpStream) -> io::Result<()> {
+    io::copy(&mut &stream, &mut &stream).map(drop)
 }
 
 /// Sends `data` to an echo server and returns what comes back, which is as much.
@@ -93,11 +93,43 @@ fn answer_all(socket: &UdpSocket, peers: &Mutex<Vec<SocketAddr>>, stop: &AtomicB
     }
 }
 
-/// Sends one datagram and returns the answer. The socket is connected, so only the true peer's answer counts.
+/// Sends one datagram and returns the answer.
 ///
 /// # Errors
 /// If no answer comes in time.
 pub fn udp_exchange(namespace: &Namespace, server: SocketAddr, data: &[u8]) -> Result<Vec<u8>> {
+    exchange(&udp_client(namespace, server)?, data)
+        .with_context(|| format!("no answer from {server}"))
+}
+
+/// The same without a checksum, as RFC 768 allows: zero stands in its place and must stay there.
+///
+/// # Errors
+/// If no answer comes in time.
+pub fn udp_exchange_without_checksum(
+    namespace: &Namespace,
+    server: SocketAddr,
+    data: &[u8],
+) -> Result<Vec<u8>> {
+    let socket = udp_client(namespace, server)?;
+    let yes: libc::c_int = 1;
+    let size = libc::socklen_t::try_from(size_of_val(&yes))?;
+    // SAFETY: the value is a live integer of the given size.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            (&raw const yes).cast(),
+            size,
+        )
+    };
+    nix::errno::Errno::result(set).context("switching the checksum off")?;
+    exchange(&socket, data).with_context(|| format!("no answer from {server}"))
+}
+
+/// A connected socket, so that only the true peer's answer counts.
+fn udp_client(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
     let any = if server.is_ipv4() {
         "0.0.0.0:0"
     } else {
@@ -108,11 +140,13 @@ pub fn udp_exchange(namespace: &Namespace, server: SocketAddr, data: &[u8]) -> R
         .context("binding a client socket")?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn exchange(socket: &UdpSocket, data: &[u8]) -> io::Result<Vec<u8>> {
     socket.send(data)?;
     let mut buffer = vec![0; 65536];
-    let length = socket
-        .recv(&mut buffer)
-        .with_context(|| format!("no answer from {server}"))?;
+    let length = socket.recv(&mut buffer)?;
     buffer.truncate(length);
     Ok(buffer)
 }

@@ -3,25 +3,31 @@
 //! They keep what the far side is asked to prove: which address the connection came from, and what it carried.
 
 mod bulk;
+mod crowd;
 mod echo;
 mod pop3;
 mod smtp;
 mod talk;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, bind, setsockopt, shutdown, socket,
+    sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::netns::Namespace;
 
 pub use bulk::{Bulk, Direction, bulk_transfer};
-pub use echo::{UdpEcho, echo, tcp_exchange, udp_exchange};
+pub use crowd::crowd;
+pub use echo::{UdpEcho, echo, tcp_exchange, udp_exchange, udp_exchange_without_checksum};
 pub use pop3::{MESSAGE, pop3, pop3_client};
 pub use smtp::{smtp, smtp_client};
 pub use talk::{Talk, Transcript};
@@ -124,6 +130,44 @@ pub fn connect_within(
     let stream = namespace
         .run(|| TcpStream::connect_timeout(&address, limit))?
         .with_context(|| format!("connecting from {} to {address}", namespace.name()))?;
+    patient(&stream)?;
+    Ok(stream)
+}
+
+/// Connects from one of the namespace's addresses, or gives up after `limit`.
+///
+/// # Errors
+/// As [`connect_within`]; the cause is the [`io::Error`] of connect(2).
+pub fn connect_from(
+    namespace: &Namespace,
+    source: Ipv4Addr,
+    address: SocketAddrV4,
+    limit: Duration,
+) -> Result<TcpStream> {
+    let attempt = || -> nix::Result<TcpStream> {
+        let socket = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+        )?;
+        // On Linux the send timeout is also that of connect.
+        setsockopt(
+            &socket,
+            sockopt::SendTimeout,
+            &TimeVal::microseconds(limit.as_micros() as i64),
+        )?;
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+        Ok(TcpStream::from(socket))
+    };
+    let stream = namespace
+        .run(attempt)?
+        .map_err(io::Error::from)
+        .with_context(|| format!("connecting from {source} to {address}"))?;
     patient(&stream)?;
     Ok(stream)
 }

@@ -101,6 +101,23 @@ impl Forwarder {
         query(&self.binary, &self.directory, listing).with_context(|| self.daemon.said())
     }
 
+    /// How many packets `drops` counts for a reason.
+    ///
+    /// # Errors
+    /// If the daemon does not answer.
+    pub fn dropped(&self, reason: &str) -> Result<u64> {
+        let drops = self.query("drops")?;
+        let entries = drops
+            .as_array()
+            .with_context(|| format!("`drops` is not a list: {drops}"))?;
+        // A reason that never occurred is not listed.
+        Ok(entries
+            .iter()
+            .filter(|entry| entry["reason"] == reason)
+            .filter_map(|entry| entry["packets"].as_u64())
+            .sum())
+    }
+
     /// A CLI command for humans, `flows` or `rules` for instance, as it would print.
     ///
     /// # Errors
@@ -125,6 +142,25 @@ impl Forwarder {
     pub fn restart(&mut self) -> Result<()> {
         self.daemon = Process::spawn(&mut self.launcher.run(&self.binary, &self.directory))?;
         self.wait_ready()
+    }
+
+    /// Ends the daemon as `systemctl stop` would, which leaves traffic running.
+    ///
+    /// # Errors
+    /// If it does not end by itself.
+    pub fn stop(&mut self) -> Result<()> {
+        self.daemon.stop()
+    }
+
+    /// Ends the daemon and removes what it left in the kernel.
+    ///
+    /// # Errors
+    /// If either fails.
+    pub fn detach(&mut self) -> Result<()> {
+        self.stop()?;
+        let mut command = self.launcher.command(&self.binary);
+        command.arg("detach").arg("--config").arg(self.config());
+        process::output(&mut command, COMMAND).map(drop)
     }
 
     /// Leaves the daemon running when the guard is dropped.
@@ -159,13 +195,6 @@ impl Forwarder {
             format!("--- forwarder {listing}\n{text}")
         });
         listings.concat() + &self.daemon.said()
-    }
-
-    fn detach(&mut self) -> Result<()> {
-        self.daemon.stop()?;
-        let mut command = self.launcher.command(&self.binary);
-        command.arg("detach").arg("--config").arg(self.config());
-        process::output(&mut command, COMMAND).map(drop)
     }
 }
 

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::netns::{End, Namespace, Prefix, Wire, mac, veth};
+use crate::netns::{End, Namespace, Prefix, Wire, mac, mac_bytes, veth};
 
 /// The hosts of S0.
 #[derive(Debug)]
@@ -39,6 +39,11 @@ impl S0 {
     pub const SERVER: &'static str = "195.228.245.1";
     /// The gateway's device.
     pub const DEVICE: &'static str = "eth0";
+
+    /// The MAC address of [`S0::DEVICE`].
+    pub const GATEWAY_MAC: [u8; 6] = mac_bytes(2, 2);
+    /// The MAC address of the router's device towards the gateway.
+    pub const ROUTER_MAC: [u8; 6] = mac_bytes(2, 1);
 
     /// Builds it.
     ///
