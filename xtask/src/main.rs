@@ -7,6 +7,7 @@ mod setup;
 mod shell;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Xtask {
     Test(test::TestArgs),
     /// Check formatting, clippy and the shape of the source
     Lint,
+    /// Run a command on another kernel, in a virtual machine
+    Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Xtask::Demo(args) => demo::run(args),
         Xtask::Test(args) => test::run(args),
         Xtask::Lint => lint::main(),
+        Xtask::Vm(args) => vm::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

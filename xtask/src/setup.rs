@@ -80,6 +80,11 @@ pub fn packages() -> Result<()> {
     debian::ensure(&names)
 }
 
+/// What boots another kernel.
+pub fn vm_packages() -> Result<()> {
+    debian::ensure(&["busybox-static", "kmod", "qemu-system-x86"])
+}
+
 /// rustfmt and clippy for the host's toolchain, which a minimal rustup profile leaves out.
 fn components() -> Result<()> {
     for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {

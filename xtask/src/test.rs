@@ -129,6 +129,13 @@ fn prepare(rungs: &[Rung]) -> Result<Option<String>> {
     Ok(setup::packages().err().map(|error| format!("{error:#}")))
 }
 
+/// The test binaries of the rung `prog-run`.
+pub fn prog_run_executables() -> Result<Vec<PathBuf>> {
+    let executables = test_executables()?.into_iter();
+    let owned = executables.filter(|executable| Rung::ProgRun.owns(executable));
+    Ok(owned.map(|executable| executable.path).collect())
+}
+
 /// Builds every test of the workspace at once, with the features of the whole; building them rung by rung would build
 /// the dependencies anew for each selection of packages.
 fn test_executables() -> Result<Vec<Executable>> {

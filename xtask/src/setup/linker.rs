@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{MetadataExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::Once,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -34,11 +35,15 @@ pub fn ensure(toolchain: &Toolchain) -> Result<()> {
     let linker = find_linker().context("cargo installed bpf-linker, but it is not in its bin")?;
     checked(toolchain, &linker, major)
         .with_context(|| format!("the new {} does not work", linker.display()))?;
-    say(format!(
-        "compiler: rustup's `{}` (LLVM {major}), linker: {}",
-        toolchain.name,
-        linker.display()
-    ));
+    // Several commands of one run ask.
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        say(format!(
+            "compiler: rustup's `{}` (LLVM {major}), linker: {}",
+            toolchain.name,
+            linker.display()
+        ));
+    });
     Ok(())
 }
 
