@@ -8,7 +8,7 @@ use crate::ethernet::Macs;
 pub struct Device {
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// [`XDP_TRANSMIT`] and [`NO_METADATA`].
+    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`].
     pub flags: u32,
     /// Its own MAC address as destination, source zero: frames to another one are not for this host.
     pub mac: Macs,
@@ -21,6 +21,11 @@ pub const XDP_TRANSMIT: u32 = 1;
 /// The driver has no room for XDP metadata, so the slow path on this device cannot tell what XDP has
 /// handed to it and must look at everything. Set by the kernel half when it finds out.
 pub const NO_METADATA: u32 = 2;
+
+/// Frames that leave by the device they came in by are redirected there instead of transmitted with
+/// `XDP_TX`. veth wakes its peer for the former always, for the latter only if the peer has an XDP program
+/// of its own (`veth_xdp_flush` in drivers/net/veth.c), so that frames would wait for the next one.
+pub const REDIRECT_ONLY: u32 = 4;
 
 /// Written before the frame by XDP for the slow path: "this packet is yours".
 pub const HANDOFF: u32 = 0x4657_4431;

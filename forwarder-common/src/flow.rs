@@ -122,19 +122,29 @@ pub struct Route {
     pub macs: Macs,
     /// Largest IP packet in bytes that the way takes; 65535 for "no limit".
     pub mtu: u16,
-    padding: u16,
+    /// 1 if the egress device is [`crate::device::REDIRECT_ONLY`].
+    pub redirect: u16,
+}
+
+/// What the egress device adds to a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// See [`Route::mtu`].
+    pub mtu: u16,
+    /// See [`Route::redirect`].
+    pub redirect: u16,
 }
 
 impl Route {
     /// A route under `generation`.
     #[inline(always)]
-    pub const fn new(egress: u32, generation: u32, macs: Macs, mtu: u16) -> Self {
+    pub const fn new(egress: u32, generation: u32, macs: Macs, limits: DeviceLimits) -> Self {
         Self {
             egress,
             generation,
             macs,
-            mtu,
-            padding: 0,
+            mtu: limits.mtu,
+            redirect: limits.redirect,
         }
     }
 }

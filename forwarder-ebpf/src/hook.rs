@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use forwarder_common::{address::V4, frame::Frame};
+use forwarder_common::{address::V4, flow::Route, frame::Frame};
 
 /// A packet in the kernel, with what can be done to it there.
 pub trait Hook: Frame {
@@ -17,8 +17,8 @@ pub trait Hook: Frame {
     /// Index of the device the packet came in by.
     fn ingress(&self) -> u32;
 
-    /// Sends the finished frame out of `egress` and returns the program's return value.
-    fn send(&self, egress: u32) -> i32;
+    /// Sends the finished frame by `route` and returns the program's return value.
+    fn send(&self, route: &Route) -> i32;
 
     /// Sends the packet out of `egress`, leaving the Ethernet header to the kernel's neighbour code, which
     /// keeps it until `next_hop` has answered. Only where [`Hook::FAST`] is false.

@@ -29,7 +29,7 @@ pub fn open<H: Hook>(
 ) -> Result<&'static mut FlowEntry<V4>, Reason> {
     let key = &packet.key;
     let rule = rules::find(key, hook.ingress(), settings).ok_or(Reason::NoRule)?;
-    let arrival_mtu = route::check_addressee(hook, packet)?;
+    let arrival_limits = route::check_addressee(hook, packet)?;
     clients::check(key.source, rule)?;
     if packet.transport == Transport::Tcp && !packet.flags.opens() {
         return Err(Reason::TcpNoFlow);
@@ -58,7 +58,7 @@ pub fn open<H: Hook>(
             hook.ingress(),
             settings.generation,
             packet.macs.swapped(),
-            arrival_mtu,
+            arrival_limits,
         ),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,

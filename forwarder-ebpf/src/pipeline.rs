@@ -41,7 +41,7 @@ fn forward<H: Hook>(hook: &mut H) -> Result<i32, Reason> {
     rewrite::apply(hook, &packet, &flow.rewrite, &flow.route);
     account::forwarded::<H>(&packet, flow, now);
     Ok(match way {
-        Way::Frame(egress) => hook.send(egress),
+        Way::Frame => hook.send(&flow.route),
         Way::Neighbour(egress, next_hop) => hook.send_by_neighbour(egress, next_hop),
     })
 }

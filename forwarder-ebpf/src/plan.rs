@@ -18,8 +18,8 @@ use crate::{
 /// How a finished packet is sent.
 #[derive(Clone, Copy)]
 pub enum Way {
-    /// As a whole frame out of this device.
-    Frame(u32),
+    /// As a whole frame by the flow's route.
+    Frame,
     /// Out of this device to this next hop, whose MAC the kernel must find first.
     Neighbour(u32, V4),
 }
@@ -33,7 +33,7 @@ pub fn plan<H: Hook>(
     settings: &Settings,
 ) -> Result<Way, Reason> {
     follow_arrival(hook, packet, flow, settings)?;
-    let mut way = Way::Frame(flow.route.egress);
+    let mut way = Way::Frame;
     if flow.route.generation != settings.generation {
         way = refresh(hook, packet, flow, settings)?;
     }
@@ -59,7 +59,7 @@ fn follow_arrival<H: Hook>(
     if mark == flow.arrival {
         return Ok(());
     }
-    let mtu = route::check_addressee(hook, packet)?;
+    let limits = route::check_addressee(hook, packet)?;
     if flow.is_original() {
         let key = flow.other_key(packet.key.protocol);
         let reply = lookup::entry(&key, packet).ok_or(Reason::Raced)?;
@@ -67,7 +67,7 @@ fn follow_arrival<H: Hook>(
             hook.ingress(),
             settings.generation,
             packet.macs.swapped(),
-            mtu,
+            limits,
         );
     }
     flow.arrival = mark;
@@ -87,9 +87,11 @@ fn refresh<H: Hook>(
         // SAFETY: nothing writes devices but userspace and a flag; a torn read is corrected by the next
         // generation.
         let device = unsafe { DEVICES.get(flow.route.egress) }.ok_or(Reason::UnknownDevice)?;
-        flow.route.mtu = route::mtu(device, 0);
+        let limits = route::limits(device, 0);
+        flow.route.mtu = limits.mtu;
+        flow.route.redirect = limits.redirect;
         flow.route.generation = settings.generation;
-        return Ok(Way::Frame(flow.route.egress));
+        return Ok(Way::Frame);
     }
     let to = flow.rewrite.key(packet.key.protocol);
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
@@ -98,7 +100,7 @@ fn refresh<H: Hook>(
     Ok(match route::resolve(hook, packet, &to, settings, fib)? {
         Resolved::Route(found) => {
             flow.route = found;
-            Way::Frame(found.egress)
+            Way::Frame
         }
         Resolved::Neighbour { egress, next_hop } => Way::Neighbour(egress, next_hop),
     })

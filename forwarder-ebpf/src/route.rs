@@ -10,9 +10,9 @@ use aya_ebpf::{
 };
 use forwarder_common::{
     address::{Address, V4},
-    device::{Device, XDP_TRANSMIT},
+    device::{Device, REDIRECT_ONLY, XDP_TRANSMIT},
     ethernet::Macs,
-    flow::{FlowKey, Route},
+    flow::{DeviceLimits, FlowKey, Route},
     parse::Packet,
     reason::Reason,
     settings::Settings,
@@ -78,7 +78,7 @@ pub fn resolve<H: Hook>(
                 fib.ifindex,
                 settings.generation,
                 Macs::new(fib.dmac, fib.smac),
-                mtu(device, route_mtu),
+                limits(device, route_mtu),
             )))
         }
     }
@@ -136,9 +136,17 @@ fn call<H: Hook>(hook: &H, fib: &mut FibLookup) -> i64 {
     unsafe { bpf_fib_lookup(hook.context(), fib, size, 0) }
 }
 
-/// The smaller of the device's MTU and the route's, which is unknown below 68 (RFC 791's minimum).
+/// What `device` adds to a route whose own MTU is `route`, unknown below 68 (RFC 791's minimum).
 #[inline(always)]
-pub fn mtu(device: &Device, route: u16) -> u16 {
+pub fn limits(device: &Device, route: u16) -> DeviceLimits {
+    DeviceLimits {
+        mtu: mtu(device, route),
+        redirect: u16::from(device.flags & REDIRECT_ONLY != 0),
+    }
+}
+
+#[inline(always)]
+fn mtu(device: &Device, route: u16) -> u16 {
     let device = if device.mtu > 65535 {
         u16::MAX
     } else {
@@ -151,13 +159,14 @@ pub fn mtu(device: &Device, route: u16) -> u16 {
     }
 }
 
-/// Checks that the frame is addressed to its ingress device and returns that device's MTU.
+/// Checks that the frame is addressed to its ingress device and returns what that device
+/// adds to the way back.
 #[inline(always)]
-pub fn check_addressee<H: Hook>(hook: &H, packet: &Packet) -> Result<u16, Reason> {
+pub fn check_addressee<H: Hook>(hook: &H, packet: &Packet) -> Result<DeviceLimits, Reason> {
     // SAFETY: as in `plan::refresh`.
     let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
     if !packet.macs.is_for(device.mac) {
         return Err(Reason::OtherHost);
     }
-    Ok(mtu(device, 0))
+    Ok(limits(device, 0))
 }

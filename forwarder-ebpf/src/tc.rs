@@ -15,6 +15,7 @@ use forwarder_common::{
     address::V4,
     checksum::Delta,
     device::{HANDOFF, NO_METADATA},
+    flow::Route,
     frame::{Frame, Transport},
     reason::{Reason, Verdict},
     stats::HOOK_TC,
@@ -196,9 +197,9 @@ impl Hook for SkbFrame<'_> {
     }
 
     #[inline(always)]
-    fn send(&self, egress: u32) -> i32 {
+    fn send(&self, route: &Route) -> i32 {
         // SAFETY: no pointer is passed.
-        unsafe { bpf_redirect(egress, 0) as i32 }
+        unsafe { bpf_redirect(route.egress, 0) as i32 }
     }
 
     #[inline(always)]

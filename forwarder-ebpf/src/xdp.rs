@@ -13,6 +13,7 @@ use forwarder_common::{
     address::V4,
     checksum::Delta,
     device::{HANDOFF, NO_METADATA},
+    flow::Route,
     frame::{Frame, Transport, update_checksum_field},
     reason::Verdict,
     stats::HOOK_XDP,
@@ -134,12 +135,12 @@ impl Hook for XdpFrame<'_> {
     }
 
     #[inline(always)]
-    fn send(&self, egress: u32) -> i32 {
-        if egress == self.ingress() {
+    fn send(&self, route: &Route) -> i32 {
+        if route.egress == self.ingress() && route.redirect == 0 {
             return XDP_TX as i32;
         }
         // SAFETY: no pointer is passed.
-        match unsafe { bpf_redirect(egress, 0) } as u32 {
+        match unsafe { bpf_redirect(route.egress, 0) } as u32 {
             XDP_REDIRECT => XDP_REDIRECT as i32,
             _ => XDP_ABORTED as i32,
         }

@@ -8,7 +8,7 @@ use std::{
 use aya::maps::{MapError, lpm_trie::Key};
 use forwarder_common::{
     address::V4,
-    device::{Device, NO_METADATA, XDP_TRANSMIT},
+    device::{Device, NO_METADATA, REDIRECT_ONLY, XDP_TRANSMIT},
     ethernet::Macs,
     rule::{MasqueradeKey, SCOPE_BITS},
     settings::Settings,
@@ -31,6 +31,8 @@ pub struct Link {
     pub ethernet: bool,
     /// Whether it takes frames that XDP redirects to it.
     pub xdp_transmit: bool,
+    /// Whether frames that leave by it after coming in by it must be redirected there.
+    pub redirect_only: bool,
 }
 
 /// An own address.
@@ -59,7 +61,9 @@ impl Datapath {
             };
             let device = Device {
                 mtu: link.mtu,
-                flags: kept | if link.xdp_transmit { XDP_TRANSMIT } else { 0 },
+                flags: kept
+                    | flag(link.xdp_transmit, XDP_TRANSMIT)
+                    | flag(link.redirect_only, REDIRECT_ONLY),
                 mac: Macs::new(link.mac, [0; 6]),
             };
             self.tables.devices.insert(link.index, device, 0)?;
@@ -129,6 +133,10 @@ impl Datapath {
     pub fn set_settings(&mut self, settings: Settings) -> anyhow::Result<()> {
         Ok(self.tables.settings.set(0, settings, 0)?)
     }
+}
+
+fn flag(set: bool, flag: u32) -> u32 {
+    if set { flag } else { 0 }
 }
 
 /// Prefix length, device and subnet of a masquerade entry.

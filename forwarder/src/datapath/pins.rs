@@ -33,9 +33,10 @@ impl Pins {
     /// # Errors
     /// The namespace cannot be told.
     pub fn here() -> anyhow::Result<Self> {
+        // bpffs takes no dots in names (kernel/bpf/inode.c, bpf_lookup).
         let mut name = format!("v{ABI}");
         if let Some(namespace) = namespace()? {
-            name = format!("{name}.netns-{namespace}");
+            name = format!("{name}-netns-{namespace}");
         }
         Ok(Self {
             directory: Path::new(BPFFS).join("forwarder").join(name),

@@ -119,3 +119,9 @@ pub fn has_native_xdp(driver: &str) -> bool {
 pub(super) fn transmits_xdp(device: &str) -> bool {
     driver(device).is_some_and(|driver| TRANSMIT.contains(&driver.as_str()))
 }
+
+/// Whether `XDP_TX` does not work reliably on the device; see
+/// [`forwarder_common::device::REDIRECT_ONLY`].
+pub(super) fn is_redirect_only(device: &str) -> bool {
+    driver(device).is_some_and(|driver| driver == "veth")
+}

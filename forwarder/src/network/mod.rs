@@ -47,6 +47,7 @@ impl Network {
                 Some(features) => features.contains(&link.index),
                 None => driver::transmits_xdp(&link.name),
             };
+            link.redirect_only = driver::is_redirect_only(&link.name);
             network.links.push(link);
         }
         let mut addresses = handle.address().get().execute();
