@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rstest::rstest;
-use tests::responder::{Server, Talk, connect, connect_from, connect_within, echo};
+use tests::responder::{
+    Server, Talk, UdpEcho, connect, connect_from, connect_within, echo, tcp_exchange, udp_exchange,
+};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Engine, Outcome, Rig, Rule, S0};
 
@@ -148,18 +150,15 @@ fn own_traffic(engine: Engine) -> Result<Outcome> {
         )],
     )?;
     let _ssh = Server::start(&rig.hosts.gateway, "203.0.113.5:22", tell_port)?;
+    let resolver = UdpEcho::start(&rig.hosts.gateway, "203.0.113.5:53")?;
     let outside = Server::start(&rig.hosts.server, "195.228.245.1:80", echo)?;
     rig.observe(|hosts| {
         let reached = Talk::client(connect(&hosts.client, S0::at_gateway(22))?).hear()?;
         let refused = connect(&hosts.client, S0::at_gateway(23)).map(drop);
-        let outgoing =
+        let mut outgoing =
             connect(&hosts.gateway, S0::at_server(80)).context("from the gateway itself")?;
-        drop(outgoing);
-        let ping = hosts
-            .client
-            .command("ping")
-            .args(["-c1", "-W5", S0::GATEWAY])
-            .output();
+        tcp_exchange(&mut outgoing, b"from the gateway itself")?;
+        let datagram = udp_exchange(&hosts.client, S0::at_gateway(53), b"to the gateway itself")?;
         Ok(Outcome::default()
             .with("a listener of the gateway", reached)
             .with(
@@ -167,7 +166,8 @@ fn own_traffic(engine: Engine) -> Result<Outcome> {
                 refused.err().map_or_else(String::new, |error| kind(&error)),
             )
             .with_debug("outgoing", outside.peer_addresses())
-            .with_debug("ping", ping.map(|output| output.status.success()).ok()))
+            .with("datagram", String::from_utf8_lossy(&datagram))
+            .with_debug("datagram from", resolver.peer_addresses()))
     })
 }
 

@@ -30,6 +30,9 @@ pub use sweep::{remove_named, sweep};
 /// Where iproute2 keeps the names; `ip netns` sees what is made here.
 const DIRECTORY: &str = "/run/netns";
 
+/// Where the directories of [`Prefix::directory`] are.
+const RUN: &str = "/run";
+
 /// What the names of one set of namespaces start with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prefix(String);
@@ -55,10 +58,11 @@ impl Prefix {
         &self.0
     }
 
-    /// A directory of this prefix's own under the system's temporary directory; not created.
+    /// A directory of this prefix's own; not created. It lies where only root can put anything, as its name can be
+    /// foretold.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        std::env::temp_dir().join(&self.0)
+        Path::new(RUN).join(&self.0)
     }
 }
 
@@ -184,6 +188,16 @@ impl Namespace {
         let path = Path::new("/proc/sys").join(key);
         self.run(|| std::fs::write(&path, value))?
             .with_context(|| format!("setting {key} to {value} in namespace {}", self.name))
+    }
+
+    /// Reads a value below /proc/sys.
+    ///
+    /// # Errors
+    /// If there is no such setting.
+    pub fn sysctl_value(&self, key: &str) -> Result<String> {
+        let path = Path::new("/proc/sys").join(key);
+        self.run(|| std::fs::read_to_string(&path))?
+            .with_context(|| format!("reading {key} in namespace {}", self.name))
     }
 
     /// Forgets every neighbour that was learned, so that the next packet has to ask first.

@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::DIRECTORY;
+use super::{DIRECTORY, RUN};
 
 /// Removes namespaces, mounts and directories whose names carry the PID of a process that is gone.
 pub fn sweep() {
@@ -19,8 +19,8 @@ pub fn sweep() {
     for name in names(Path::new(DIRECTORY)).filter(|name| dead(name)) {
         remove(&name);
     }
-    for name in names(&std::env::temp_dir()).filter(|name| dead(name)) {
-        remove_directory(&std::env::temp_dir().join(name));
+    for name in names(Path::new(RUN)).filter(|name| dead(name)) {
+        remove_directory(&Path::new(RUN).join(name));
     }
 }
 

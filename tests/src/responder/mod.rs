@@ -58,6 +58,17 @@ impl Server {
         let listener = namespace
             .run(|| TcpListener::bind(address))?
             .with_context(|| format!("listening on {address} in {}", namespace.name()))?;
+        Self::on(listener, serve)
+    }
+
+    /// Serves a socket that listens already.
+    ///
+    /// # Errors
+    /// If its backlog cannot be raised.
+    pub fn on<S>(listener: TcpListener, serve: S) -> Result<Self>
+    where
+        S: Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+    {
         // The standard library's backlog of 128 loses SYNs when a thousand clients connect at once.
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(4096)?)?;
         let listener = Arc::new(listener);

@@ -1,22 +1,22 @@
 //! The daemon under test, run as an operator would run it.
 
-use std::ffi::CString;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+mod launcher;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{GatewayConfig, Mode};
-use crate::netns::{Door, Namespace, Prefix};
+use crate::netns::{Namespace, Prefix};
 use crate::process::{self, Process};
+use launcher::Launcher;
+
+pub use launcher::binary;
 
 /// Loading and verifying programs takes a while on a busy machine.
 const START: Duration = Duration::from_secs(30);
@@ -69,11 +69,8 @@ impl Forwarder {
         )
         .context("mounting a BPF file system")?;
         std::fs::write(config_in(&directory), config).context("writing the configuration")?;
-        let launcher = Launcher {
-            door: namespace.door(),
-            bpffs: CString::new(bpffs.as_os_str().as_bytes())?,
-        };
-        let daemon = Process::spawn(&mut launcher.run(&binary, &directory))?;
+        let launcher = Launcher::new(namespace, &bpffs)?;
+        let daemon = Process::spawn(&mut launcher.run(&binary, &config_in(&directory)))?;
         let mut it = Self {
             binary,
             directory,
@@ -140,7 +137,7 @@ impl Forwarder {
     /// # Errors
     /// As [`Forwarder::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.daemon = Process::spawn(&mut self.launcher.run(&self.binary, &self.directory))?;
+        self.daemon = Process::spawn(&mut self.launcher.run(&self.binary, &self.config()))?;
         self.wait_ready()
     }
 
@@ -159,7 +156,7 @@ impl Forwarder {
     pub fn detach(&mut self) -> Result<()> {
         self.stop()?;
         let mut command = self.launcher.command(&self.binary);
-        command.arg("detach").arg("--config").arg(self.config());
+        command.arg("detach");
         process::output(&mut command, COMMAND).map(drop)
     }
 
@@ -187,7 +184,9 @@ impl Forwarder {
         &self.binary
     }
 
-    pub(super) fn report(&self) -> String {
+    /// Everything the daemon can be asked, for the message of a failure.
+    #[must_use]
+    pub fn report(&self) -> String {
         let listings = ["status", "rules", "flows", "drops"].map(|listing| {
             let text = self
                 .listing(listing)
@@ -203,9 +202,13 @@ impl Drop for Forwarder {
         if self.keep {
             return;
         }
-        if let Err(error) = self.detach() {
-            // The namespace takes the devices with it and the unmount the pins, so nothing stays either way.
-            eprintln!("taking the forwarder down: {error:#}");
+        match self.detach() {
+            // The namespace takes the devices with it and the unmount the pins, so nothing stays either way. Without
+            // its directory it has been taken down by name already.
+            Err(error) if self.directory.exists() => {
+                eprintln!("taking the forwarder down: {error:#}")
+            }
+            _ => {}
         }
         crate::netns::remove_directory(&self.directory);
     }
@@ -219,42 +222,6 @@ pub fn socket_in(directory: &Path) -> PathBuf {
 
 fn config_in(directory: &Path) -> PathBuf {
     directory.join("forwarder.toml")
-}
-
-/// Makes commands that run in the gateway's network namespace and see the private BPF file system at the usual place.
-#[derive(Debug)]
-struct Launcher {
-    door: Door,
-    bpffs: CString,
-}
-
-impl Launcher {
-    fn run(&self, binary: &Path, directory: &Path) -> Command {
-        let mut command = self.command(binary);
-        command.arg("run").arg("--config").arg(config_in(directory));
-        command
-    }
-
-    fn command(&self, binary: &Path) -> Command {
-        let mut command = self.door.command(binary);
-        let bpffs = self.bpffs.clone();
-        let see_bpffs = move || -> io::Result<()> {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            mount(
-                Some(bpffs.as_c_str()),
-                "/sys/fs/bpf",
-                none,
-                MsFlags::MS_BIND,
-                none,
-            )?;
-            Ok(())
-        };
-        // SAFETY: between fork and exec the closure only makes system calls; nix copies short paths to the stack.
-        unsafe { command.pre_exec(see_bpffs) };
-        command
-    }
 }
 
 fn client(binary: &Path, directory: &Path, listing: &str) -> Command {
@@ -271,28 +238,4 @@ fn query(binary: &Path, directory: &Path, listing: &str) -> Result<Value> {
     let text = process::output(command.arg("--json"), COMMAND)?;
     serde_json::from_str(&text)
         .with_context(|| format!("`forwarder {listing} --json` printed:\n{text}"))
-}
-
-/// The forwarder's binary: `FORWARDER_BIN`, or the newest one built beside the running executable.
-///
-/// # Errors
-/// If there is none; the message says how to build it.
-pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("FORWARDER_BIN") {
-        return Ok(PathBuf::from(path));
-    }
-    let executable = std::env::current_exe().context("finding the running executable")?;
-    let built = executable
-        .ancestors()
-        .flat_map(|ancestor| {
-            ["release", "debug"].map(|profile| ancestor.join(profile).join("forwarder"))
-        })
-        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
-        .max();
-    let Some((_, path)) = built else {
-        bail!(
-            "there is no forwarder binary; build it with `cargo xtask build` or name it in FORWARDER_BIN"
-        );
-    };
-    Ok(path)
 }
