@@ -23,19 +23,35 @@ pub struct Wire {
     /// Leave checksums (and, with them, segmentation) to the device: what bulk TCP between veths likes and XDP
     /// cannot take, as the checksums it sees are partial.
     pub checksum_offload: bool,
+    /// How frames from XDP are taken.
+    pub reception: Reception,
+}
+
+/// How the far end of a veth pair takes frames that XDP on the near end sends. It makes no difference to frames that
+/// come from a stack or from TC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// Not at all: a veth device as it is made. The kernel drops them, or says beforehand that it would.
+    Plain,
+    /// Redirected ones, thanks to NAPI (which GRO switches on), but not those of XDP_TX.
+    Napi,
+    /// All of them, thanks to a program, as a real card would.
+    Program,
 }
 
 impl Wire {
-    /// As a cable between two machines: every frame complete and of wire size.
+    /// As a cable between two machines: every frame complete, of wire size, and taken.
     pub const CABLE: Self = Self {
         mtu: 1500,
         checksum_offload: false,
+        reception: Reception::Program,
     };
 
     /// As between two containers: super-packets with partial checksums.
     pub const VIRTUAL: Self = Self {
         mtu: 1500,
         checksum_offload: true,
+        reception: Reception::Plain,
     };
 }
 
@@ -53,23 +69,25 @@ pub const fn mac_bytes(network: u8, host: u8) -> [u8; 6] {
 
 /// Connects two namespaces. `macs` are the hardware addresses of the two ends; [`mac`] makes them.
 ///
-/// Both ends get NAPI (by way of GRO), because either may be the one that XDP on the other sends to.
+/// The near end is the one a forwarder may attach to: only the far end gets a program of ours.
 ///
 /// # Errors
 /// If a device of that name exists, an address is bad, or an offload cannot be switched.
-pub fn veth(ends: [End<'_>; 2], macs: [&str; 2], wire: Wire) -> Result<()> {
-    let [here, there] = ends;
-    here.namespace.ip(&format!(
+pub fn veth([near, far]: [End<'_>; 2], macs: [&str; 2], wire: Wire) -> Result<()> {
+    near.namespace.ip(&format!(
         "link add {} mtu {mtu} address {} type veth peer name {} mtu {mtu} address {} netns {}",
-        here.device,
+        near.device,
         macs[0],
-        there.device,
+        far.device,
         macs[1],
-        there.namespace.name(),
+        far.namespace.name(),
         mtu = wire.mtu,
     ))?;
-    for end in ends {
+    for end in [near, far] {
         end.prepare(wire)?;
+    }
+    if wire.reception == Reception::Program {
+        far.namespace.pass_xdp(far.device)?;
     }
     Ok(())
 }
@@ -91,7 +109,7 @@ impl End<'_> {
         lines += &format!("link set {device} up\n");
         namespace.ip(&lines)?;
         namespace.set_feature(device, Feature::TxChecksum, wire.checksum_offload)?;
-        namespace.set_feature(device, Feature::Gro, true)
+        namespace.set_feature(device, Feature::Gro, wire.reception != Reception::Plain)
     }
 }
 

@@ -8,6 +8,7 @@ mod ethtool;
 mod link;
 mod raw;
 mod sweep;
+mod xdp;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,7 +24,7 @@ use nix::sched::{CloneFlags, setns};
 
 pub use counters::{Counters, DeviceCounters};
 pub use ethtool::Feature;
-pub use link::{End, Wire, mac, mac_bytes, veth};
+pub use link::{End, Reception, Wire, mac, mac_bytes, veth};
 pub(crate) use sweep::remove_directory;
 pub use sweep::{remove_named, sweep};
 
@@ -230,6 +231,15 @@ impl Namespace {
     /// If there is no such device or it refuses a frame.
     pub fn send_frames(&self, device: &str, frames: &[Vec<u8>]) -> Result<()> {
         self.run(|| raw::send(device, frames))?
+    }
+
+    /// Lets a veth device receive whatever XDP on its peer sends, as a real card does; see [`Reception::Program`].
+    ///
+    /// # Errors
+    /// If there is no such device, or it has a program already.
+    pub fn pass_xdp(&self, device: &str) -> Result<()> {
+        self.run(|| xdp::pass(device))?
+            .with_context(|| format!("in namespace {}", self.name))
     }
 
     /// Switches an offload of a device on or off.

@@ -156,8 +156,7 @@ impl Forwarder {
     pub fn detach(&mut self) -> Result<()> {
         self.stop()?;
         let mut command = self.launcher.command(&self.binary);
-        command.arg("detach");
-        process::output(&mut command, COMMAND).map(drop)
+        process::output(command.arg("detach"), COMMAND).map(drop)
     }
 
     /// Leaves the daemon running when the guard is dropped.

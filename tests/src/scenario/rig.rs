@@ -47,7 +47,15 @@ impl Rig<S3> {
     /// # Errors
     /// If it cannot be built or the gateway does not start.
     pub fn s3(engine: Engine, rules: &[Rule]) -> Result<Self> {
-        let hosts = S3::build(&Prefix::unique(), Wire::CABLE)?;
+        Self::s3_on(Wire::CABLE, engine, rules)
+    }
+
+    /// S3 on wires of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Rig::s3`].
+    pub fn s3_on(wire: Wire, engine: Engine, rules: &[Rule]) -> Result<Self> {
+        let hosts = S3::build(&Prefix::unique(), wire)?;
         let config = GatewayConfig {
             interfaces: vec!["wan1", "wan2", "lan0"],
             rules: rules.to_vec(),
