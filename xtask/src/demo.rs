@@ -97,7 +97,7 @@ fn show(prefix: &Prefix, binary: std::path::PathBuf, keep: bool) -> Result<()> {
     ));
 
     heading("flow: `forwarder flows`");
-    report::indented(&stage.forwarder.listing("flows")?);
+    report::flows(&stage.forwarder)?;
     heading("rule: what `forwarder rules` and `forwarder status` count");
     let carried = report::rules(&stage.forwarder)?;
     heading("gateway: what its own stack saw of it");

@@ -39,6 +39,18 @@ pub fn hosts(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// The listing of flows, which has one long line a flow, broken where the directions begin.
+pub fn flows(forwarder: &Forwarder) -> Result<()> {
+    let listing = forwarder.listing("flows")?;
+    let broken = ["original ", "reply ", "age "]
+        .iter()
+        .fold(listing, |text, column| {
+            text.replace(&format!("  {column}"), &format!("\n    {column}"))
+        });
+    indented(&broken);
+    Ok(())
+}
+
 /// Packets by rule and by hook. Returns how many there were.
 pub fn rules(forwarder: &Forwarder) -> Result<u64> {
     let rules = forwarder.query("rules")?;
