@@ -122,8 +122,8 @@ pub struct Route {
     pub macs: Macs,
     /// Largest IP packet in bytes that the way takes; 65535 for "no limit".
     pub mtu: u16,
-    /// 1 if the egress device is [`crate::device::REDIRECT_ONLY`].
-    pub redirect: u16,
+    /// The egress device's [`crate::device::Device::flags`].
+    pub device: u16,
 }
 
 /// What the egress device adds to a route.
@@ -131,8 +131,8 @@ pub struct Route {
 pub struct DeviceLimits {
     /// See [`Route::mtu`].
     pub mtu: u16,
-    /// See [`Route::redirect`].
-    pub redirect: u16,
+    /// See [`Route::device`].
+    pub flags: u16,
 }
 
 impl Route {
@@ -144,7 +144,7 @@ impl Route {
             generation,
             macs,
             mtu: limits.mtu,
-            redirect: limits.redirect,
+            device: limits.flags,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// Length of the IP packet in bytes, from its header.
     pub length: u16,
+    /// Bytes of the IP and transport headers with their options.
+    pub headers: u16,
     /// Offset of the transport header in the frame, in bytes.
     pub transport_offset: usize,
     /// The MAC addresses it came with.
@@ -91,7 +93,7 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
     }
     let transport_offset = EthHdr::LEN + header_length;
     let payload = u32::from(header.length) - header_length as u32;
-    let (flags, ports) = match transport {
+    let (flags, transport_length, ports) = match transport {
         Transport::Tcp => parse_tcp(frame, transport_offset, payload)?,
         Transport::Udp => parse_udp(frame, transport_offset, payload)?,
     };
@@ -112,6 +114,7 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
         tos: header.tos,
         dont_fragment: header.fragment & DONT_FRAGMENT != 0,
         length: header.length,
+        headers: header_length as u16 + transport_length,
         transport_offset,
         // SAFETY: `at` bounds-checked the Ethernet header.
         macs: Macs(unsafe { frame::read_words(ethernet.cast()) }),
@@ -174,7 +177,7 @@ fn parse_tcp<F: Frame>(
     frame: &F,
     offset: usize,
     payload: u32,
-) -> Result<(Flags, *mut u16), Reason> {
+) -> Result<(Flags, u16, *mut u16), Reason> {
     let tcp = frame.at::<TcpHdr>(offset).ok_or(Reason::Malformed)?;
     // The data offset and flags are octets 12 and 13 (RFC 9293 section 3.1).
     // SAFETY: `at` bounds-checked all twenty bytes.
@@ -185,7 +188,7 @@ fn parse_tcp<F: Frame>(
     if data_offset < TcpHdr::LEN as u32 || data_offset > payload {
         return Err(Reason::Malformed);
     }
-    Ok((Flags::new(flags), tcp.cast()))
+    Ok((Flags::new(flags), data_offset as u16, tcp.cast()))
 }
 
 #[inline(always)]
@@ -193,7 +196,7 @@ fn parse_udp<F: Frame>(
     frame: &F,
     offset: usize,
     payload: u32,
-) -> Result<(Flags, *mut u16), Reason> {
+) -> Result<(Flags, u16, *mut u16), Reason> {
     let udp = frame.at::<UdpHdr>(offset).ok_or(Reason::Malformed)?;
     // SAFETY: `at` bounds-checked all eight bytes.
     let length = unsafe { frame::read((&raw const (*udp).len).cast()) };
@@ -201,5 +204,5 @@ fn parse_udp<F: Frame>(
     if length < UdpHdr::LEN as u32 || length > payload {
         return Err(Reason::Malformed);
     }
-    Ok((Flags::NONE, udp.cast()))
+    Ok((Flags::NONE, UdpHdr::LEN as u16, udp.cast()))
 }

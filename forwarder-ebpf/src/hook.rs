@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use forwarder_common::{address::V4, flow::Route, frame::Frame};
+use forwarder_common::{address::V4, flow::Route, frame::Frame, parse::Packet};
 
 /// A packet in the kernel, with what can be done to it there.
 pub trait Hook: Frame {
@@ -16,6 +16,13 @@ pub trait Hook: Frame {
 
     /// Index of the device the packet came in by.
     fn ingress(&self) -> u32;
+
+    /// Length of the largest IP packet that `packet` is on the wire, in bytes: shorter than the packet
+    /// itself where the device cuts it into segments.
+    fn wire_length(&self, packet: &Packet) -> u32;
+
+    /// Whether this hook can send by `route`.
+    fn can_send(&self, route: &Route) -> bool;
 
     /// Sends the finished frame by `route` and returns the program's return value.
     fn send(&self, route: &Route) -> i32;

@@ -97,7 +97,11 @@ fn finish(
     let table = Table::of(key.protocol);
     if let Err(reason) = table.reserve(key, original) {
         table.remove(&to.reversed());
-        return Err(reason);
+        // Another CPU has opened the same flow at the same moment: the packet goes by that one.
+        return match table.get(key) {
+            Some(winner) if reason == Reason::Raced => Ok(winner),
+            _ => Err(reason),
+        };
     }
     account::opened(original.rule);
     table.get(key).ok_or(Reason::Raced)

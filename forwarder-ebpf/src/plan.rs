@@ -40,8 +40,13 @@ pub fn plan<H: Hook>(
     if packet.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    if H::FAST && packet.length > flow.route.mtu {
-        return Err(Reason::TooBig);
+    if let Way::Frame = way {
+        if !hook.can_send(&flow.route) {
+            return Err(Reason::EgressWithoutXdp);
+        }
+        if hook.wire_length(packet) > u32::from(flow.route.mtu) {
+            return Err(Reason::TooBig);
+        }
     }
     Ok(way)
 }
@@ -89,7 +94,7 @@ fn refresh<H: Hook>(
         let device = unsafe { DEVICES.get(flow.route.egress) }.ok_or(Reason::UnknownDevice)?;
         let limits = route::limits(device, 0);
         flow.route.mtu = limits.mtu;
-        flow.route.redirect = limits.redirect;
+        flow.route.device = limits.flags;
         flow.route.generation = settings.generation;
         return Ok(Way::Frame);
     }

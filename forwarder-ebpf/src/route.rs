@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use forwarder_common::{
     address::{Address, V4},
-    device::{Device, REDIRECT_ONLY, XDP_TRANSMIT},
+    device::Device,
     ethernet::Macs,
     flow::{DeviceLimits, FlowKey, Route},
     parse::Packet,
@@ -69,9 +69,6 @@ pub fn resolve<H: Hook>(
         Answer::Route => {
             // SAFETY: as in `plan::refresh`.
             let device = unsafe { DEVICES.get(fib.ifindex) }.ok_or(Reason::UnknownDevice)?;
-            if H::FAST && fib.ifindex != hook.ingress() && device.flags & XDP_TRANSMIT == 0 {
-                return Err(Reason::EgressWithoutXdp);
-            }
             // SAFETY: every member of the union is a 16-bit integer.
             let route_mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
             Ok(Resolved::Route(Route::new(
@@ -141,7 +138,7 @@ fn call<H: Hook>(hook: &H, fib: &mut FibLookup) -> i64 {
 pub fn limits(device: &Device, route: u16) -> DeviceLimits {
     DeviceLimits {
         mtu: mtu(device, route),
-        redirect: u16::from(device.flags & REDIRECT_ONLY != 0),
+        flags: device.flags as u16,
     }
 }
 

@@ -17,6 +17,7 @@ use forwarder_common::{
     device::{HANDOFF, NO_METADATA},
     flow::Route,
     frame::{Frame, Transport},
+    parse::Packet,
     reason::{Reason, Verdict},
     stats::HOOK_TC,
 };
@@ -194,6 +195,20 @@ impl Hook for SkbFrame<'_> {
     fn ingress(&self) -> u32 {
         // SAFETY: the context is the kernel's.
         unsafe { (*self.context.skb.skb).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn wire_length(&self, packet: &Packet) -> u32 {
+        // SAFETY: the context is the kernel's.
+        match unsafe { (*self.context.skb.skb).gso_size } {
+            0 => u32::from(packet.length),
+            payload => u32::from(packet.headers) + payload,
+        }
+    }
+
+    #[inline(always)]
+    fn can_send(&self, _route: &Route) -> bool {
+        true
     }
 
     #[inline(always)]

@@ -12,9 +12,10 @@ use aya_ebpf::{
 use forwarder_common::{
     address::V4,
     checksum::Delta,
-    device::{HANDOFF, NO_METADATA},
+    device::{HANDOFF, NO_METADATA, REDIRECT_ONLY, XDP_TRANSMIT},
     flow::Route,
     frame::{Frame, Transport, update_checksum_field},
+    parse::Packet,
     reason::Verdict,
     stats::HOOK_XDP,
 };
@@ -90,6 +91,14 @@ impl<'a> XdpFrame<'a> {
     }
 }
 
+impl XdpFrame<'_> {
+    /// Whether `XDP_TX` serves: out of the device it came in by.
+    #[inline(always)]
+    fn turns_around(&self, route: &Route) -> bool {
+        route.egress == self.ingress() && route.device & REDIRECT_ONLY as u16 == 0
+    }
+}
+
 impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
@@ -135,8 +144,18 @@ impl Hook for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn wire_length(&self, packet: &Packet) -> u32 {
+        u32::from(packet.length)
+    }
+
+    #[inline(always)]
+    fn can_send(&self, route: &Route) -> bool {
+        self.turns_around(route) || route.device & XDP_TRANSMIT as u16 != 0
+    }
+
+    #[inline(always)]
     fn send(&self, route: &Route) -> i32 {
-        if route.egress == self.ingress() && route.redirect == 0 {
+        if self.turns_around(route) {
             return XDP_TX as i32;
         }
         // SAFETY: no pointer is passed.

@@ -1,17 +1,3 @@
-<<<<<<< HEAD
-//! Placeholder: the demonstration is being written.
-
-use anyhow::{Result, bail};
-use clap::Args;
-
-/// Show the forwarder at work.
-#[derive(Args)]
-pub struct DemoArgs {}
-
-/// `cargo xtask demo`.
-pub fn run(_args: DemoArgs) -> Result<()> {
-    bail!("the demonstration is not there yet")
-=======
 //! `cargo xtask demo`: the forwarder at work between network namespaces, on one machine, in a few seconds.
 
 mod cleanup;
@@ -138,5 +124,4 @@ fn clean() -> Result<()> {
         say(format!("removed {}", removed.join(", ")));
     }
     Ok(())
->>>>>>> d77a6e1 (xtask demo: the forwarder at work, on one machine, in a few seconds)
 }

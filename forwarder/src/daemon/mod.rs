@@ -57,7 +57,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut watch = Watch::start()?;
+    let mut watch = Watch::start().await?;
     let (listener, running) = start::start(config, options, &watch.handle).await?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(listener, running.clone(), async {

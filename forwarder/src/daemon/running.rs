@@ -11,8 +11,8 @@ use tracing::{debug, info, warn};
 
 use super::{RunOptions, start};
 use crate::{
-    config::{self, Config},
-    datapath::{Attached, Datapath, Swept},
+    config::{self, Config, Mode},
+    datapath::{Attached, Datapath, Link, Swept},
     network::{self, Change, Network},
     report::Hook,
 };
@@ -157,18 +157,19 @@ impl State {
     fn attach(&mut self) -> anyhow::Result<()> {
         let mut attached = BTreeMap::new();
         let mut indices = Vec::new();
-        for interface in &self.config.interfaces {
-            let Some(link) = self.network.link(&interface.name) else {
+        let (network, interfaces) = (self.network.clone(), self.config.interfaces.clone());
+        for interface in &interfaces {
+            let Some(link) = network.link(&interface.name) else {
                 continue;
             };
             indices.push(link.index);
-            let native =
-                network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
-            let now = self.datapath.attach(link, interface.mode, native)?;
-            if self.attached.get(&interface.name) != Some(&now) {
-                info!("{}: {} ({})", interface.name, now.hook.as_str(), now.why);
-            }
-            attached.insert(interface.name.clone(), now);
+            let served = match self.attached.get(&interface.name) {
+                Some(before) if before.index == link.index && before.mode == interface.mode => {
+                    before.clone()
+                }
+                _ => self.serve(link, interface.mode)?,
+            };
+            attached.insert(interface.name.clone(), served);
         }
         for (name, before) in &self.attached {
             if before.hook != Hook::Absent && !attached.contains_key(name) {
@@ -177,6 +178,14 @@ impl State {
         }
         self.attached = attached;
         self.datapath.detach_others(&indices)
+    }
+
+    fn serve(&mut self, link: &Link, mode: Mode) -> anyhow::Result<Attached> {
+        let native =
+            network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
+        let served = self.datapath.attach(link, mode, native)?;
+        info!("{}: {} ({})", link.name, served.hook.as_str(), served.why);
+        Ok(served)
     }
 
     fn sweep(&mut self, hz: u64) -> anyhow::Result<()> {

@@ -27,6 +27,10 @@ const HANDLE: TcHandle = TcHandle::new(0, 1);
 /// How a device is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
+    /// Index of the device.
+    pub index: u32,
+    /// What was asked for.
+    pub mode: Mode,
     /// Where the program is.
     pub hook: Hook,
     /// Why there, in a few words.
@@ -40,17 +44,22 @@ impl Datapath {
     /// # Errors
     /// The device cannot be served that way; the message says what to do.
     pub fn attach(&mut self, link: &Link, mode: Mode, native: bool) -> anyhow::Result<Attached> {
-        let attached = match mode {
+        let (hook, why) = match mode {
             Mode::Xdp => self.fast(link, XdpMode::Driver, "as configured")?,
             Mode::XdpGeneric => self.fast(link, XdpMode::Skb, "as configured")?,
             Mode::Tc => self.slow_only(link, "as configured")?,
             Mode::Auto if native => match self.fast(link, XdpMode::Driver, "the driver has XDP") {
-                Ok(attached) => attached,
+                Ok(served) => served,
                 Err(error) => self.slow_only(link, &format!("XDP was refused: {error:#}"))?,
             },
             Mode::Auto => self.slow_only(link, "TC is faster than XDP on this kind of device")?,
         };
-        Ok(attached)
+        Ok(Attached {
+            index: link.index,
+            mode,
+            hook,
+            why,
+        })
     }
 
     /// Takes the programs off devices that are not in `keep`.
@@ -72,7 +81,7 @@ impl Datapath {
         Ok(())
     }
 
-    fn fast(&mut self, link: &Link, mode: XdpMode, why: &str) -> anyhow::Result<Attached> {
+    fn fast(&mut self, link: &Link, mode: XdpMode, why: &str) -> anyhow::Result<(Hook, String)> {
         let path = |pins: &Pins| pins.link(hook_name(mode), link.index);
         let pin = self.pins.as_ref().map(path);
         let other = match mode {
@@ -88,23 +97,18 @@ impl Datapath {
             keep(xdp.take_link(id)?, pin)?;
         }
         self.on_tc(link, SLOW)?;
-        Ok(Attached {
-            hook: match mode {
-                XdpMode::Skb => Hook::XdpGeneric,
-                _ => Hook::Xdp,
-            },
-            why: why.to_owned(),
-        })
+        let hook = match mode {
+            XdpMode::Skb => Hook::XdpGeneric,
+            _ => Hook::Xdp,
+        };
+        Ok((hook, why.to_owned()))
     }
 
-    fn slow_only(&mut self, link: &Link, why: &str) -> anyhow::Result<Attached> {
+    fn slow_only(&mut self, link: &Link, why: &str) -> anyhow::Result<(Hook, String)> {
         self.on_tc(link, TC)?;
         self.unpin(hook_name(XdpMode::Driver), link.index)?;
         self.unpin(hook_name(XdpMode::Skb), link.index)?;
-        Ok(Attached {
-            hook: Hook::Tc,
-            why: why.to_owned(),
-        })
+        Ok((Hook::Tc, why.to_owned()))
     }
 
     fn unpin(&self, hook: &str, index: u32) -> anyhow::Result<()> {
@@ -228,7 +232,10 @@ fn on_filter(
     };
     // Dropping it would take the filter off.
     std::mem::forget(program.take_link(id)?);
-    if let Some(mark) = mark.filter(|_| !ours) {
+    if let Some(mark) = mark {
+        if ours {
+            fs::remove_file(&mark)?;
+        }
         program.pin(mark)?;
     }
     Ok(())

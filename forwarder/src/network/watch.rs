@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use futures_util::{Stream, StreamExt as _};
+use anyhow::Context as _;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
     Handle, MulticastGroup, new_multicast_connection,
     packet_core::{NetlinkMessage, NetlinkPayload},
@@ -48,7 +49,7 @@ impl Watch {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn start() -> anyhow::Result<Self> {
+    pub async fn start() -> anyhow::Result<Self> {
         let (connection, handle, messages) = new_multicast_connection(&[
             MulticastGroup::Link,
             MulticastGroup::Neigh,
@@ -56,12 +57,18 @@ impl Watch {
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv4Rule,
         ])?;
-        Ok(Self {
+        let mut watch = Self {
             messages: Box::new(messages),
             neighbours: HashMap::new(),
             handle,
             connection: tokio::spawn(connection),
-        })
+        };
+        // Those that are known already, so that another MAC is noticed for them as well.
+        let mut known = watch.handle.neighbours().get().execute();
+        while let Some(neighbour) = known.try_next().await.context("cannot list neighbours")? {
+            watch.neighbour(&neighbour, true);
+        }
+        Ok(watch)
     }
 
     /// The next change. Messages that were lost count as a change of everything.
@@ -113,16 +120,15 @@ impl Watch {
             NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None
         );
         let key = (message.header.ifindex, destination);
-        let mac = mac.filter(|_| present && !unusable);
-        let before = match mac.clone() {
-            Some(mac) => self.neighbours.insert(key, mac),
-            None => self.neighbours.remove(&key),
-        };
-        match before {
-            Some(before) if mac.as_ref() != Some(&before) => Change::Routes,
-            // A neighbour that was there before the daemon may have been cached by an earlier one.
-            None if present && mac.is_none() => Change::Routes,
-            _ => Change::None,
+        match mac.filter(|_| present && !unusable) {
+            Some(mac) => match self.neighbours.insert(key, mac.clone()) {
+                Some(before) if before != mac => Change::Routes,
+                _ => Change::None,
+            },
+            None => {
+                self.neighbours.remove(&key);
+                Change::Routes
+            }
         }
     }
 }
