@@ -37,6 +37,32 @@ pub unsafe fn write<T: Copy>(pointer: *mut T, value: T) {
     }
 }
 
+/// Reads the `T` that lies `offset` bytes into a header; see [`read`].
+///
+/// # Safety
+///
+/// `header` must lead to `offset + size_of::<T>()` readable bytes, and `T` must be an integer.
+#[inline(always)]
+pub unsafe fn read_field<T: Copy>(header: *const u8, offset: usize) -> T {
+    // SAFETY: the caller's promise.
+    let field = unsafe { header.add(offset) };
+    // SAFETY: as above.
+    unsafe { read(field.cast()) }
+}
+
+/// Writes the `T` that lies `offset` bytes into a header; see [`read`].
+///
+/// # Safety
+///
+/// `header` must lead to `offset + size_of::<T>()` writable bytes, and `T` must be an integer.
+#[inline(always)]
+pub unsafe fn write_field<T: Copy>(header: *mut u8, offset: usize, value: T) {
+    // SAFETY: the caller's promise.
+    let field = unsafe { header.add(offset) };
+    // SAFETY: as above.
+    unsafe { write(field.cast(), value) };
+}
+
 /// Reads three consecutive words; see [`read`].
 ///
 /// # Safety

@@ -1,5 +1,7 @@
 //! From bytes to a [`Packet`]: what the pipeline needs to know, and where it will write.
 
+use core::mem::offset_of;
+
 use network_types::{
     eth::EthHdr,
     ip::{IpProto, Ipv4Hdr},
@@ -23,6 +25,11 @@ const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
 /// "Don't fragment" (RFC 791), as loaded natively.
 const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
+
+/// IP protocol numbers (IANA).
+const TCP: u8 = IpProto::Tcp as u8;
+/// See [`TCP`].
+const UDP: u8 = IpProto::Udp as u8;
 
 /// A unicast IPv4 TCP or UDP packet that is whole.
 ///
@@ -52,9 +59,9 @@ pub struct Packet {
     /// Where the frame begins: both MAC addresses.
     pub ethernet: *mut u32,
     /// The fixed part of the IPv4 header.
-    pub ip: *mut Ipv4Hdr,
-    /// Source port, then destination port, which TCP and UDP share.
-    pub ports: *mut u16,
+    pub ip: *mut u8,
+    /// The transport header: source port, then destination port, in TCP and UDP alike.
+    pub ports: *mut u8,
 }
 
 /// Parses `frame`, whose first byte is the Ethernet destination.
@@ -65,68 +72,41 @@ pub struct Packet {
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
     let ethernet = frame.at::<EthHdr>(0).ok_or(Reason::Malformed)?;
-    // SAFETY: `at` bounds-checked the header.
-    let ether_type = unsafe { frame::read(&raw const (*ethernet).ether_type) };
-    if ether_type != ETHERTYPE_IPV4 {
-        return Err(Reason::NotIpv4);
-    }
-    let ip = frame.at::<Ipv4Hdr>(EthHdr::LEN).ok_or(Reason::Malformed)?;
-    // SAFETY: `at` bounds-checked the header; every field of it is read as bytes or one word.
-    let header = unsafe { Header::read(ip) };
-    let header_length = header_length(header.vihl)?;
-    let transport = match header.protocol {
-        protocol if protocol == IpProto::Tcp as u8 => Transport::Tcp,
-        protocol if protocol == IpProto::Udp as u8 => Transport::Udp,
+    let (ip, header) = parse_ip(frame, ethernet.cast())?;
+    let transport_offset = EthHdr::LEN + usize::from(header.header_length);
+    let payload = u32::from(header.length) - u32::from(header.header_length);
+    let (transport, segment) = match header.protocol {
+        TCP => (Transport::Tcp, parse_tcp(frame, transport_offset, payload)?),
+        UDP => (Transport::Udp, parse_udp(frame, transport_offset, payload)?),
         _ => return Err(Reason::NotTransport),
     };
-    if header.fragment & FRAGMENT_MASK != 0 {
-        return Err(Reason::Fragment);
-    }
-    if header.destination.is_multicast_or_broadcast() {
-        return Err(Reason::NotUnicast);
-    }
-    // The frame may be longer (Ethernet pads to 60 bytes), never shorter.
-    if u32::from(header.length) + EthHdr::LEN as u32 > frame.length()
-        || header_length > usize::from(header.length)
-    {
-        return Err(Reason::Malformed);
-    }
-    let transport_offset = EthHdr::LEN + header_length;
-    let payload = u32::from(header.length) - header_length as u32;
-    let (flags, transport_length, ports) = match transport {
-        Transport::Tcp => parse_tcp(frame, transport_offset, payload)?,
-        Transport::Udp => parse_udp(frame, transport_offset, payload)?,
-    };
-    // SAFETY: `parse_tcp` and `parse_udp` bounds-checked the header these open.
-    let (source_port, destination_port) =
-        unsafe { (frame::read(ports), frame::read(ports.add(1))) };
     Ok(Packet {
         key: FlowKey::new(
             header.source,
             header.destination,
-            source_port,
-            destination_port,
+            segment.source_port_be,
+            segment.destination_port_be,
             header.protocol,
         ),
         transport,
-        flags,
+        flags: segment.flags,
         ttl: header.ttl,
         tos: header.tos,
         dont_fragment: header.fragment & DONT_FRAGMENT != 0,
         length: header.length,
-        headers: header_length as u16 + transport_length,
+        headers: header.header_length + segment.header_length,
         transport_offset,
         // SAFETY: `at` bounds-checked the Ethernet header.
         macs: Macs(unsafe { frame::read_words(ethernet.cast()) }),
         ethernet: ethernet.cast(),
         ip,
-        ports,
+        ports: segment.start,
     })
 }
 
 /// The fields of an IPv4 header that matter here.
 struct Header {
-    vihl: u8,
+    header_length: u16,
     tos: u8,
     length: u16,
     fragment: u16,
@@ -136,73 +116,116 @@ struct Header {
     destination: V4,
 }
 
+/// Finds the IPv4 header and checks that the packet is whole and for one host.
+#[inline(always)]
+fn parse_ip<F: Frame>(frame: &F, ethernet: *const u8) -> Result<(*mut u8, Header), Reason> {
+    // SAFETY: the caller has bounds-checked the Ethernet header.
+    let ether_type: u16 = unsafe { frame::read_field(ethernet, offset_of!(EthHdr, ether_type)) };
+    if ether_type != ETHERTYPE_IPV4 {
+        return Err(Reason::NotIpv4);
+    }
+    let ip = frame.at::<Ipv4Hdr>(EthHdr::LEN).ok_or(Reason::Malformed)?;
+    // SAFETY: `at` bounds-checked the header.
+    let header = unsafe { Header::read(ip.cast()) }?;
+    if header.protocol != TCP && header.protocol != UDP {
+        return Err(Reason::NotTransport);
+    }
+    if header.fragment & FRAGMENT_MASK != 0 {
+        return Err(Reason::Fragment);
+    }
+    if header.destination.is_multicast_or_broadcast() {
+        return Err(Reason::NotUnicast);
+    }
+    // The frame may be longer (Ethernet pads to 60 bytes), never shorter.
+    let end = u32::from(header.length) + EthHdr::LEN as u32;
+    if end > frame.length() || header.header_length > header.length {
+        return Err(Reason::Malformed);
+    }
+    Ok((ip.cast(), header))
+}
+
 impl Header {
     /// # Safety
     ///
-    /// `ip` must lead to a whole header.
+    /// `ip` must lead to a whole fixed header.
     #[inline(always)]
-    #[expect(
-        clippy::multiple_unsafe_ops_per_block,
-        reason = "one promise covers every field"
-    )]
-    unsafe fn read(ip: *const Ipv4Hdr) -> Self {
-        // SAFETY: the caller's promise.
-        unsafe {
-            Self {
-                vihl: (*ip).vihl,
-                tos: (*ip).tos,
-                length: u16::from_be(frame::read((&raw const (*ip).tot_len).cast())),
-                fragment: frame::read((&raw const (*ip).frags).cast()),
-                ttl: (*ip).ttl,
-                protocol: (*ip).proto,
-                source: V4::from_raw(frame::read((&raw const (*ip).src_addr).cast())),
-                destination: V4::from_raw(frame::read((&raw const (*ip).dst_addr).cast())),
-            }
+    unsafe fn read(ip: *const u8) -> Result<Self, Reason> {
+        macro_rules! field {
+            ($name:ident) => {
+                // SAFETY: the caller's promise covers every field.
+                unsafe { frame::read_field(ip, offset_of!(Ipv4Hdr, $name)) }
+            };
+        }
+        // IHL counts words (RFC 791 section 3.1): 20 to 60 bytes with options.
+        let version_and_length: u8 = field!(vihl);
+        let header_length = u16::from(version_and_length & 0xf) * 4;
+        if version_and_length >> 4 != 4 || usize::from(header_length) < Ipv4Hdr::LEN {
+            return Err(Reason::Malformed);
+        }
+        Ok(Self {
+            header_length,
+            tos: field!(tos),
+            length: u16::from_be(field!(tot_len)),
+            fragment: field!(frags),
+            ttl: field!(ttl),
+            protocol: field!(proto),
+            source: V4::from_raw(field!(src_addr)),
+            destination: V4::from_raw(field!(dst_addr)),
+        })
+    }
+}
+
+/// The transport header.
+struct Segment {
+    start: *mut u8,
+    header_length: u16,
+    flags: Flags,
+    source_port_be: u16,
+    destination_port_be: u16,
+}
+
+impl Segment {
+    /// # Safety
+    ///
+    /// `start` must lead to at least four readable bytes.
+    #[inline(always)]
+    unsafe fn new(start: *mut u8, header_length: u32, flags: Flags) -> Self {
+        Self {
+            start,
+            header_length: header_length as u16,
+            flags,
+            // SAFETY: the caller's promise.
+            source_port_be: unsafe { frame::read_field(start, 0) },
+            // SAFETY: as above.
+            destination_port_be: unsafe { frame::read_field(start, 2) },
         }
     }
 }
 
-/// Bytes of the IPv4 header with its options, from IHL (RFC 791 section 3.1): 20 to 60.
 #[inline(always)]
-fn header_length(vihl: u8) -> Result<usize, Reason> {
-    let words = usize::from(vihl & 0xf);
-    if vihl >> 4 != 4 || words < 5 {
-        return Err(Reason::Malformed);
-    }
-    Ok(words * 4)
-}
-
-#[inline(always)]
-fn parse_tcp<F: Frame>(
-    frame: &F,
-    offset: usize,
-    payload: u32,
-) -> Result<(Flags, u16, *mut u16), Reason> {
-    let tcp = frame.at::<TcpHdr>(offset).ok_or(Reason::Malformed)?;
-    // The data offset and flags are octets 12 and 13 (RFC 9293 section 3.1).
+fn parse_tcp<F: Frame>(frame: &F, offset: usize, payload: u32) -> Result<Segment, Reason> {
+    let start: *mut u8 = frame.at::<TcpHdr>(offset).ok_or(Reason::Malformed)?.cast();
+    // The data offset and the flags are octets 12 and 13 (RFC 9293 section 3.1).
     // SAFETY: `at` bounds-checked all twenty bytes.
-    let octet = unsafe { tcp.cast::<u8>().add(12) };
-    // SAFETY: as above.
-    let [words, flags] = unsafe { frame::read(octet.cast::<u16>()) }.to_ne_bytes();
-    let data_offset = u32::from(words >> 4) * 4;
-    if data_offset < TcpHdr::LEN as u32 || data_offset > payload {
+    let octets: u16 = unsafe { frame::read_field(start, 12) };
+    let [words, flags] = octets.to_ne_bytes();
+    let length = u32::from(words >> 4) * 4;
+    if length < TcpHdr::LEN as u32 || length > payload {
         return Err(Reason::Malformed);
     }
-    Ok((Flags::new(flags), data_offset as u16, tcp.cast()))
+    // SAFETY: `at` bounds-checked all twenty bytes.
+    Ok(unsafe { Segment::new(start, length, Flags::new(flags)) })
 }
 
 #[inline(always)]
-fn parse_udp<F: Frame>(
-    frame: &F,
-    offset: usize,
-    payload: u32,
-) -> Result<(Flags, u16, *mut u16), Reason> {
-    let udp = frame.at::<UdpHdr>(offset).ok_or(Reason::Malformed)?;
+fn parse_udp<F: Frame>(frame: &F, offset: usize, payload: u32) -> Result<Segment, Reason> {
+    let start: *mut u8 = frame.at::<UdpHdr>(offset).ok_or(Reason::Malformed)?.cast();
     // SAFETY: `at` bounds-checked all eight bytes.
-    let length = unsafe { frame::read((&raw const (*udp).len).cast()) };
+    let length: u16 = unsafe { frame::read_field(start, offset_of!(UdpHdr, len)) };
     let length = u32::from(u16::from_be(length));
     if length < UdpHdr::LEN as u32 || length > payload {
         return Err(Reason::Malformed);
     }
-    Ok((Flags::NONE, UdpHdr::LEN as u16, udp.cast()))
+    // SAFETY: `at` bounds-checked all eight bytes.
+    Ok(unsafe { Segment::new(start, UdpHdr::LEN as u32, Flags::NONE) })
 }

@@ -1,10 +1,14 @@
 //! Applying a flow's rewrite to a packet: the only code that changes packet bytes.
 
+use core::mem::offset_of;
+
+use network_types::ip::Ipv4Hdr;
+
 use crate::{
     address::V4,
     checksum::Delta,
     flow::{Rewrite, Route},
-    frame::{self, Frame, Transport, update_checksum_field},
+    frame::{self, Frame},
     parse::Packet,
 };
 
@@ -18,11 +22,9 @@ pub fn apply<F: Frame>(frame: &mut F, packet: &Packet, rewrite: &Rewrite<V4>, ro
     unsafe { frame::write_words(packet.ethernet, route.macs.0) };
     write_ip(packet, rewrite);
     // SAFETY: `parse` bounds-checked both ports.
-    unsafe { frame::write(packet.ports, rewrite.source_port_be) };
+    unsafe { frame::write_field(packet.ports, 0, rewrite.source_port_be) };
     // SAFETY: as above.
-    let destination = unsafe { packet.ports.add(1) };
-    // SAFETY: as above.
-    unsafe { frame::write(destination, rewrite.destination_port_be) };
+    unsafe { frame::write_field(packet.ports, 2, rewrite.destination_port_be) };
     frame.update_transport_checksum(
         packet.transport,
         packet.transport_offset + packet.transport.checksum_offset(),
@@ -37,12 +39,14 @@ pub fn apply<F: Frame>(frame: &mut F, packet: &Packet, rewrite: &Rewrite<V4>, ro
 fn write_ip(packet: &Packet, rewrite: &Rewrite<V4>) {
     let ip = packet.ip;
     let delta = rewrite.addresses.then(Delta::TTL_DECREMENT);
-    // SAFETY: `parse` bounds-checked the fixed header, so each field of it may be written.
-    unsafe { (&raw mut (*ip).ttl).write(packet.ttl.wrapping_sub(1)) };
+    // SAFETY: `parse` bounds-checked the fixed header, so each field of it may be read and written.
+    let check = unsafe { frame::read_field(ip, offset_of!(Ipv4Hdr, check)) };
     // SAFETY: as above.
-    unsafe { update_checksum_field((&raw mut (*ip).check).cast(), Transport::Tcp, delta) };
+    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, check), delta.apply(check)) };
     // SAFETY: as above.
-    unsafe { frame::write((&raw mut (*ip).src_addr).cast(), rewrite.source.raw()) };
+    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, ttl), packet.ttl.wrapping_sub(1)) };
     // SAFETY: as above.
-    unsafe { frame::write((&raw mut (*ip).dst_addr).cast(), rewrite.destination.raw()) };
+    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, src_addr), rewrite.source.raw()) };
+    // SAFETY: as above.
+    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, dst_addr), rewrite.destination.raw()) };
 }
