@@ -94,8 +94,9 @@ impl Programs {
     }
 
     pub(super) fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
-        // struct __sk_buff; ifindex is its 11th word (offset 40) and the only one set.
+        // struct __sk_buff; ingress_ifindex and ifindex are at offsets 36 and 40 and the only ones set.
         let mut context = [0_u8; 192];
+        context[36..40].copy_from_slice(&ingress.to_ne_bytes());
         context[40..44].copy_from_slice(&ingress.to_ne_bytes());
         let mut output = vec![0; packet.len() + 256];
         let result = self.tc(TC)?.test_run(TestRunOptions {

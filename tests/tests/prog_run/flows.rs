@@ -1,0 +1,99 @@
+//! The flow table's contents in words.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddrV4};
+
+use forwarder::datapath::{Flow, ends};
+use forwarder_common::address::V4;
+use forwarder_common::flow::FlowKey;
+use forwarder_common::tcp::State;
+use tests::packet::{Ip, Packet, Transport};
+
+use super::bench::Bench;
+
+/// Source, destination and protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tuple {
+    /// Who sends.
+    pub source: SocketAddrV4,
+    /// To whom.
+    pub destination: SocketAddrV4,
+    /// 6 or 17.
+    pub protocol: u8,
+}
+
+impl Tuple {
+    /// The tuple of an IPv4 TCP or UDP packet.
+    pub fn of(packet: &Packet) -> Self {
+        let (source, destination) = match &packet.transport {
+            Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
+            Transport::Udp(udp) => (udp.source_port, udp.destination_port),
+            other => panic!("{other:?} has no ports"),
+        };
+        let end = |address, port| match address {
+            IpAddr::V4(address) => SocketAddrV4::new(address, port),
+            IpAddr::V6(address) => panic!("{address} is not IPv4"),
+        };
+        Self {
+            source: end(packet.ip.source(), source),
+            destination: end(packet.ip.destination(), destination),
+            protocol: packet.protocol(),
+        }
+    }
+}
+
+impl From<&FlowKey<V4>> for Tuple {
+    fn from(key: &FlowKey<V4>) -> Self {
+        let (source, destination) = ends(key);
+        Self {
+            source,
+            destination,
+            protocol: key.protocol,
+        }
+    }
+}
+
+impl fmt::Display for Tuple {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} > {}", self.source, self.destination)
+    }
+}
+
+/// `CLIENT > LISTENER, BACKEND > SOURCE, STATE`: the tuples as packets of both directions arrive.
+pub fn describe(flow: &Flow) -> String {
+    let (original, reply) = (Tuple::from(&flow.original), Tuple::from(&flow.reply));
+    format!("{original}, {reply}, {}", flow.state().name())
+}
+
+impl Bench {
+    /// Asserts that exactly `expected` are in the flow tables, in any order.
+    #[track_caller]
+    pub fn holds(&self, expected: &[&str]) {
+        let mut found: Vec<_> = self.flows().iter().map(describe).collect();
+        found.sort();
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+
+    /// Asserts how many flows are in the flow table and in the half-open table.
+    #[track_caller]
+    pub fn counts(&self, flows: u64, half_open: u64) {
+        let found = self.datapath.flow_counts().expect("reading the flows");
+        assert_eq!(found, (flows, half_open), "flows, half-open");
+    }
+
+    /// The state of the only flow.
+    #[track_caller]
+    pub fn state(&self) -> State {
+        let [flow] = self.flows().try_into().expect("one flow");
+        flow.state()
+    }
+}
+
+/// Makes the packet of a frame that was seen to be IPv4.
+pub fn decode(frame: &[u8]) -> Packet {
+    let packet = tests::packet::decode(frame).unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(packet.ip, Ip::V4(_)));
+    packet
+}

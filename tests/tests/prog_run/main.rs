@@ -1,0 +1,9 @@
+//! The programs in the kernel, one packet at a time, by `BPF_PROG_TEST_RUN`.
+//!
+//! Every packet is checked for its verdict, for every byte that came out, and for everything that was counted.
+
+mod bench;
+mod flows;
+mod topology;
+mod traffic;
+mod translate;
