@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forwarder::config::{self, Config};
-use forwarder::datapath::{Datapath, Flow, Link, Sizes, TestRun};
+use forwarder::datapath::{Flow, Link, Sizes, TestRun};
 use forwarder_common::device::HANDOFF;
 use forwarder_common::reason::{Reason, Verdict};
 use forwarder_common::settings::Settings;
@@ -11,6 +11,7 @@ use tests::netns::Namespace;
 use tests::packet::{Packet, assert_frame};
 
 use super::flows::Tuple;
+use super::loaded::Loaded;
 use super::topology::{self, Device};
 
 /// Which program runs.
@@ -22,6 +23,12 @@ pub enum Hook {
     Tc,
 }
 
+/// Table sizes unless a test asks for others.
+pub const SMALL: Sizes = Sizes {
+    flows: 64,
+    half_open: 64,
+    rules: 64,
+};
 /// Source ports that translation may choose.
 pub const PORTS: (u16, u16) = (20_000, 29_999);
 /// Generation of the routes at the start.
@@ -43,11 +50,7 @@ impl Setup {
     pub fn new(rules: &str) -> Self {
         Self {
             rules: rules.to_owned(),
-            sizes: Sizes {
-                flows: 64,
-                half_open: 64,
-                rules: 64,
-            },
+            sizes: SMALL,
             ports: PORTS,
         }
     }
@@ -58,7 +61,7 @@ pub struct Bench {
     /// Its network namespace; the programs' route look-ups see this one.
     pub namespace: Namespace,
     /// The programs and maps.
-    pub datapath: Datapath,
+    pub datapath: Loaded,
     /// Which program [`Bench::run`] runs.
     pub hook: Hook,
     /// The configuration in force.
@@ -93,7 +96,7 @@ impl Bench {
             .zip(links.iter().map(|link| link.index));
         let mut bench = Self {
             indices: indices.collect(),
-            datapath: Datapath::load(setup.sizes, None).expect("the kernel takes the programs"),
+            datapath: Loaded::of(setup.sizes),
             hook,
             config: configuration(&setup.rules),
             namespace,
@@ -178,26 +181,37 @@ impl Bench {
     /// As [`Bench::forwards`] where the bytes are not known beforehand: returns them.
     #[track_caller]
     pub fn passes_through(&mut self, from: Device, packet: &Packet, to: Device) -> Vec<u8> {
-        let frame = packet.to_bytes();
-        let mut wanted = self.counted();
-        let run = self.run(from, &frame);
-        let verdict = match self.hook {
-            Hook::Tc => verdicts::TC_REDIRECT,
-            Hook::Xdp if from == to => verdicts::XDP_TX,
-            Hook::Xdp => verdicts::XDP_REDIRECT,
-        };
-        let counted = self.counted();
-        assert_eq!(
-            run.verdict, verdict,
-            "verdict; {:?} counted",
-            counted.reasons
-        );
-        wanted.packets[self.hook as usize] += 1;
-        wanted.bytes += ip_length(&frame);
-        assert_eq!(counted, wanted, "counters of a forwarded packet");
+        let run = self.sends(from, packet);
+        if self.hook == Hook::Xdp {
+            let tx = run.verdict == verdicts::XDP_TX;
+            assert_eq!(tx, from == to, "back out by the same device");
+        }
         let egress = self.egress(packet);
         assert_eq!(egress, Some(self.index(to)), "egress device");
         run.packet
+    }
+
+    /// As [`Bench::passes_through`] for a packet whose flow does not know its egress device.
+    #[track_caller]
+    pub fn leaves(&mut self, from: Device, packet: &Packet) -> Vec<u8> {
+        self.sends(from, packet).packet
+    }
+
+    #[track_caller]
+    fn sends(&mut self, from: Device, packet: &Packet) -> TestRun {
+        let frame = packet.to_bytes();
+        let mut wanted = self.counted();
+        let run = self.run(from, &frame);
+        let verdicts = match self.hook {
+            Hook::Tc => [verdicts::TC_REDIRECT; 2],
+            Hook::Xdp => [verdicts::XDP_TX, verdicts::XDP_REDIRECT],
+        };
+        let counted = self.counted();
+        wanted.packets[self.hook as usize] += 1;
+        wanted.bytes += ip_length(&frame);
+        assert_eq!(counted, wanted, "counters of a forwarded packet");
+        assert!(verdicts.contains(&run.verdict), "verdict {}", run.verdict);
+        run
     }
 
     /// Sends `packet` in by `from` and asserts that it is not forwarded for `reason`: verdict, not one byte

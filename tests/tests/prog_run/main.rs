@@ -4,6 +4,10 @@
 
 mod bench;
 mod flows;
+mod loaded;
+mod routes;
+mod slow_path;
+mod states;
 mod topology;
 mod traffic;
 mod translate;
