@@ -33,12 +33,6 @@ impl Flags {
         self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::ACK
     }
 
-    /// Whether the flow's memory must change: true for few packets of a connection.
-    #[inline(always)]
-    pub const fn changes_state(self) -> bool {
-        self.0 & (Self::SYN | Self::FIN | Self::RST) != 0
-    }
-
     /// What a packet with these flags adds to its direction's memory.
     #[inline(always)]
     pub const fn seen(self) -> Seen {

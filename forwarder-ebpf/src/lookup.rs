@@ -16,6 +16,7 @@ use crate::{
     maps::{FLOWS, HALF_OPEN, SCRATCH},
     open,
     ports::IF_ABSENT,
+    route,
 };
 
 /// `E2BIG`: what inserting into a full table gives (kernel/bpf/hashtab.c).
@@ -107,8 +108,7 @@ pub fn entry(key: &FlowKey<V4>, packet: &Packet) -> Option<&'static mut FlowEntr
     }
 }
 
-/// The flow that `packet` belongs to, brought up to date with what the packet says of the connection;
-/// a new one where a rule allows it.
+/// The flow that `packet` belongs to; a new one where a rule allows it.
 #[inline(always)]
 pub fn flow<H: Hook>(
     hook: &H,
@@ -117,39 +117,30 @@ pub fn flow<H: Hook>(
     now: u64,
 ) -> Result<&'static mut FlowEntry<V4>, Reason> {
     if let Some(flow) = Table::Flows.get(&packet.key) {
-        if !packet.flags.changes_state() {
-            flow.seen = flow.seen.and(confirmation(packet, flow));
-            return Ok(flow);
-        }
-        if !reopens(packet, flow, Table::Flows) {
-            flow.seen = flow.seen.and(packet.flags.seen());
+        if !reopens(hook, packet, flow, Table::Flows) {
             return Ok(flow);
         }
     } else if packet.transport == Transport::Tcp
         && let Some(flow) = Table::HalfOpen.get(&packet.key)
-        && !reopens(packet, flow, Table::HalfOpen)
+        && !reopens(hook, packet, flow, Table::HalfOpen)
     {
-        flow.seen = flow.seen.and(packet.flags.seen());
-        return Ok(complete(packet, flow));
+        return Ok(complete(hook, packet, flow));
     }
     open::open(hook, packet, settings, now)
 }
 
-/// The first reply confirms a UDP flow.
+/// Whether the frame is for this host. One that is not must not move or remove the flow whose tuple it has.
 #[inline(always)]
-fn confirmation(packet: &Packet, flow: &FlowEntry<V4>) -> Seen {
-    if packet.transport == Transport::Udp && !flow.is_original() {
-        Seen::CONFIRMED
-    } else {
-        Seen::NONE
-    }
+fn is_ours<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>) -> bool {
+    packet.macs.arrival_mark(hook.ingress()) == flow.arrival
+        || route::check_addressee(hook, packet).is_ok()
 }
 
 /// Whether `packet` is a SYN that reuses the tuple of a connection that has ended; the old flow is then
 /// gone, and the rules decide about the new one.
 #[inline(always)]
-fn reopens(packet: &Packet, flow: &FlowEntry<V4>, table: Table) -> bool {
-    if !packet.flags.opens() || !flow.is_original() {
+fn reopens<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>, table: Table) -> bool {
+    if !packet.flags.opens() || !flow.is_original() || !is_ours(hook, packet, flow) {
         return false;
     }
     let reply_key = flow.other_key(packet.key.protocol);
@@ -169,8 +160,12 @@ fn reopens(packet: &Packet, flow: &FlowEntry<V4>, table: Table) -> bool {
 /// Returns the entry to go on with: where the flow table is full, the half-open one, so that the
 /// connection works nevertheless.
 #[inline(always)]
-fn complete(packet: &Packet, flow: &'static mut FlowEntry<V4>) -> &'static mut FlowEntry<V4> {
-    if !flow.is_original() || !packet.flags.acknowledges() {
+fn complete<H: Hook>(
+    hook: &H,
+    packet: &Packet,
+    flow: &'static mut FlowEntry<V4>,
+) -> &'static mut FlowEntry<V4> {
+    if !flow.is_original() || !packet.flags.acknowledges() || !is_ours(hook, packet, flow) {
         return flow;
     }
     let reply_key = flow.other_key(packet.key.protocol);

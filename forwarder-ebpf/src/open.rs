@@ -79,7 +79,6 @@ pub fn open<H: Hook>(
         last_seen: now as u32,
         created: reply.created,
         rule: rule.rule,
-        seen: packet.flags.seen(),
         direction: DIRECTION_ORIGINAL,
         ..FlowEntry::default()
     };
