@@ -135,7 +135,7 @@ fn a_changed_route_is_used_after_the_next_generation(#[values(Hook::Xdp, Hook::T
     bench.bump();
     let expected = expected.with_macs(Device::Alt.mac(), Device::Alt.neighbour(2));
     bench.forwards(Device::Wan, &sent, Device::Alt, &expected);
-    bench.ip("route add blackhole 10.0.0.2/32 metric 0\nroute del 10.0.0.2/32 via 192.0.2.2");
+    bench.ip("route replace blackhole 10.0.0.2/32");
     bench.bump();
     bench.refuses(Device::Wan, &sent, Reason::Unroutable);
     bench.holds(&[&connection.described("ESTABLISHED")]);

@@ -54,7 +54,7 @@ pub const MTU: u32 = 1500;
 /// Length of the prefix of every address.
 const PREFIX: u8 = 24;
 
-/// Routes and neighbours. 10.0.0.9 and 10.0.0.10 are nobody.
+/// Routes and neighbours; 10.0.0.9 is nobody. Forwarding heeds the MTU of a route only if it is locked.
 const ROUTES: &str = "\
     neigh replace 203.0.113.254 lladdr 02:00:00:00:01:fe dev wan nud permanent
     neigh replace 203.0.113.77 lladdr 02:00:00:00:01:4d dev wan nud permanent
@@ -68,7 +68,7 @@ const ROUTES: &str = "\
     route add default via 203.0.113.254 dev wan
     route add 10.1.0.0/16 via 10.0.0.254 dev lan
     route add 10.3.0.0/16 via 10.2.0.254 dev lan
-    route add 10.4.0.0/16 via 10.0.0.254 dev lan mtu 1280
+    route add 10.4.0.0/16 via 10.0.0.254 dev lan mtu lock 1280
     route add blackhole 10.66.0.0/24
     route add unreachable 10.66.1.0/24
     route add prohibit 10.66.2.0/24
