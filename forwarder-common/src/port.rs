@@ -11,9 +11,9 @@ use crate::settings::Settings;
 /// is `f^64`: 0.1 % at 90 %.
 pub const ATTEMPTS: u32 = 64;
 
-/// Distance between candidates: a prime far from any power of two, so that successive candidates do not
-/// run into one client's block of consecutive ports.
-const STRIDE: u32 = 7919;
+/// Distance between candidates: far, so that successive candidates do not run into one client's block of
+/// consecutive ports, and a prime above 65536, so that it has no factor in common with any number of ports.
+const STRIDE: u32 = 104_729;
 
 /// The ports that translation may hand out: a range with a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,15 +113,18 @@ mod tests {
                 None => prop_assert_eq!(allowed, 0),
             }
         }
+    }
 
-        #[test]
-        fn candidates_of_one_search_differ(random in any::<u32>()) {
-            // The default range on a Linux host.
-            let ports = ports(1024, u16::MAX, 32768, 60999);
-            let mut seen: Vec<_> = (0..ATTEMPTS).map(|attempt| ports.candidate(random, attempt)).collect();
-            seen.sort_unstable();
-            seen.dedup();
-            prop_assert_eq!(seen.len(), ATTEMPTS as usize);
+    fn different(ports: &Ports, random: u32) -> u32 {
+        let search = (0..ATTEMPTS).map(|attempt| ports.candidate(random, attempt));
+        search.collect::<std::collections::HashSet<_>>().len() as u32
+    }
+
+    #[test]
+    fn every_number_of_ports_is_searched_widely() {
+        for count in 1..=65536 {
+            let ports = ports((65536 - count) as u16, u16::MAX, 1, 0);
+            assert_eq!(different(&ports, 0), count.min(ATTEMPTS), "{count} ports");
         }
     }
 
