@@ -126,25 +126,16 @@ pub struct Route {
     pub device: u16,
 }
 
-/// What the egress device adds to a route.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeviceLimits {
-    /// See [`Route::mtu`].
-    pub mtu: u16,
-    /// See [`Route::device`].
-    pub flags: u16,
-}
-
 impl Route {
     /// A route under `generation`.
     #[inline(always)]
-    pub const fn new(egress: u32, generation: u32, macs: Macs, limits: DeviceLimits) -> Self {
+    pub const fn new(egress: u32, generation: u32, macs: Macs, mtu: u16, device: u16) -> Self {
         Self {
             egress,
             generation,
             macs,
-            mtu: limits.mtu,
-            device: limits.flags,
+            mtu,
+            device,
         }
     }
 }

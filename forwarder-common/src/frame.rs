@@ -105,6 +105,15 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Length of the transport header without options (RFC 9293 section 3.1, RFC 768).
+    #[inline(always)]
+    pub const fn header_length(self) -> usize {
+        match self {
+            Self::Tcp => 20,
+            Self::Udp => 8,
+        }
+    }
+
     /// Offset of the checksum field in the transport header (RFC 9293 section 3.1, RFC 768).
     #[inline(always)]
     pub const fn checksum_offset(self) -> usize {

@@ -2,7 +2,7 @@
 
 use forwarder_common::{
     address::V4,
-    flow::{CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite, Route},
+    flow::{CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite},
     frame::Transport,
     parse::Packet,
     reason::Reason,
@@ -14,9 +14,7 @@ use crate::{
     hook::Hook,
     lookup::Table,
     maps::{SCRATCH, Scratch},
-    ports,
-    route::{self, Resolved},
-    rules,
+    plan, ports, route, rules,
 };
 
 /// Opens a flow for `packet` if a rule wants it, and returns the original direction's entry.
@@ -29,7 +27,7 @@ pub fn open<H: Hook>(
 ) -> Result<&'static mut FlowEntry<V4>, Reason> {
     let key = &packet.key;
     let rule = rules::find(key, hook.ingress(), settings).ok_or(Reason::NoRule)?;
-    let arrival_limits = route::check_addressee(hook, packet)?;
+    let device = route::check_addressee(hook, packet)?;
     clients::check(key.source, rule)?;
     if packet.transport == Transport::Tcp && !packet.flags.opens() {
         return Err(Reason::TcpNoFlow);
@@ -51,15 +49,12 @@ pub fn open<H: Hook>(
         fib,
     } = unsafe { &mut *scratch };
     let way = route::resolve(hook, packet, &to, settings, fib)?;
-    to.source = ports::source_address(key.source, rule, backend.address, &way)?;
+    // Before the flow is made: a packet that ends here opens nothing.
+    plan::admit(hook, packet, &way.route)?;
+    to.source = ports::source_address(key.source, rule, &way)?;
 
     *reply = FlowEntry {
-        route: Route::new(
-            hook.ingress(),
-            settings.generation,
-            packet.macs.swapped(),
-            arrival_limits,
-        ),
+        route: route::back(hook, packet, device, settings),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: rule.rule,
@@ -70,11 +65,7 @@ pub fn open<H: Hook>(
 
     *original = FlowEntry {
         rewrite: Rewrite::between(key, &to),
-        route: match way {
-            Resolved::Route(route) => route,
-            // Generation 0: ask again until the next hop has answered.
-            Resolved::Neighbour { .. } => Route::default(),
-        },
+        route: way.route,
         arrival: packet.macs.arrival_mark(hook.ingress()),
         last_seen: now as u32,
         created: reply.created,

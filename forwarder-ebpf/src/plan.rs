@@ -37,18 +37,23 @@ pub fn plan<H: Hook>(
     if flow.route.generation != settings.generation {
         way = refresh(hook, packet, flow, settings)?;
     }
+    admit(hook, packet, &flow.route)?;
+    Ok(way)
+}
+
+/// Checks that `packet` may leave by `route`.
+#[inline(always)]
+pub fn admit<H: Hook>(hook: &H, packet: &Packet, route: &Route) -> Result<(), Reason> {
     if packet.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    if let Way::Frame = way {
-        if !hook.can_send(&flow.route) {
-            return Err(Reason::EgressWithoutXdp);
-        }
-        if hook.wire_length(packet) > u32::from(flow.route.mtu) {
-            return Err(Reason::TooBig);
-        }
+    if !hook.can_send(route) {
+        return Err(Reason::EgressWithoutXdp);
     }
-    Ok(way)
+    if hook.wire_length(packet) > u32::from(route.mtu) {
+        return Err(Reason::TooBig);
+    }
+    Ok(())
 }
 
 /// Notices a packet that came another way than the one before it: meant for another host, or from a
@@ -64,16 +69,11 @@ fn follow_arrival<H: Hook>(
     if mark == flow.arrival {
         return Ok(());
     }
-    let limits = route::check_addressee(hook, packet)?;
+    let device = route::check_addressee(hook, packet)?;
     if flow.is_original() {
         let key = flow.other_key(packet.key.protocol);
         let reply = lookup::entry(&key, packet).ok_or(Reason::Raced)?;
-        reply.route = Route::new(
-            hook.ingress(),
-            settings.generation,
-            packet.macs.swapped(),
-            limits,
-        );
+        reply.route = route::back(hook, packet, device, settings);
     }
     flow.arrival = mark;
     Ok(())
@@ -92,9 +92,8 @@ fn refresh<H: Hook>(
         // SAFETY: nothing writes devices but userspace and a flag; a torn read is corrected by the next
         // generation.
         let device = unsafe { DEVICES.get(flow.route.egress) }.ok_or(Reason::UnknownDevice)?;
-        let limits = route::limits(device, 0);
-        flow.route.mtu = limits.mtu;
-        flow.route.device = limits.flags;
+        flow.route.mtu = route::mtu(device, 0);
+        flow.route.device = device.flags as u16;
         flow.route.generation = settings.generation;
         return Ok(Way::Frame);
     }
@@ -102,11 +101,11 @@ fn refresh<H: Hook>(
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
     // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
     let fib = unsafe { &mut (*scratch).fib };
-    Ok(match route::resolve(hook, packet, &to, settings, fib)? {
-        Resolved::Route(found) => {
-            flow.route = found;
-            Way::Frame
-        }
-        Resolved::Neighbour { egress, next_hop } => Way::Neighbour(egress, next_hop),
+    let Resolved { route, next_hop } = route::resolve(hook, packet, &to, settings, fib)?;
+    flow.route = route;
+    Ok(if route.generation == settings.generation {
+        Way::Frame
+    } else {
+        Way::Neighbour(route.egress, next_hop)
     })
 }

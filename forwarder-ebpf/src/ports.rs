@@ -14,12 +14,7 @@ use crate::{lookup::Table, maps::MASQUERADE, route::Resolved};
 
 /// The source address that the backend will see.
 #[inline(always)]
-pub fn source_address(
-    client: V4,
-    rule: &RuleEntry<V4>,
-    backend: V4,
-    way: &Resolved,
-) -> Result<V4, Reason> {
+pub fn source_address(client: V4, rule: &RuleEntry<V4>, way: &Resolved) -> Result<V4, Reason> {
     match rule.source_mode {
         SOURCE_POOL => {
             // By client, so that one client is one address to the backend (RFC 4787 REQ-2).
@@ -32,16 +27,11 @@ pub fn source_address(
             Ok(rule.pool_first.offset(index))
         }
         SOURCE_MASQUERADE => {
-            let next_hop = match way {
-                Resolved::Neighbour { next_hop, .. } => *next_hop,
-                // The next hop's address is not kept; the backend's subnet decides as well.
-                Resolved::Route(_) => backend,
-            };
             let key = Key::new(
                 full_prefix::<V4>(),
                 MasqueradeKey {
-                    interface: way.egress(),
-                    next_hop,
+                    interface: way.route.egress,
+                    next_hop: way.next_hop,
                 },
             );
             MASQUERADE.get(&key).copied().ok_or(Reason::NoSourceAddress)

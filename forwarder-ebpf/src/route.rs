@@ -12,7 +12,7 @@ use forwarder_common::{
     address::{Address, V4},
     device::Device,
     ethernet::Macs,
-    flow::{DeviceLimits, FlowKey, Route},
+    flow::{FlowKey, Route},
     parse::Packet,
     reason::Reason,
     settings::Settings,
@@ -25,27 +25,12 @@ const LOOPBACK: u32 = 1;
 
 /// What the kernel's tables say of a destination.
 #[derive(Clone, Copy)]
-pub enum Resolved {
-    /// Everything is known.
-    Route(Route),
-    /// The next hop's MAC address is not.
-    Neighbour {
-        /// Device it is on.
-        egress: u32,
-        /// Its address.
-        next_hop: V4,
-    },
-}
-
-impl Resolved {
-    /// The egress device.
-    #[inline(always)]
-    pub const fn egress(&self) -> u32 {
-        match self {
-            Self::Route(route) => route.egress,
-            Self::Neighbour { egress, .. } => *egress,
-        }
-    }
+pub struct Resolved {
+    /// The way out. While the next hop's MAC address is not known it is of generation 0, so that the next
+    /// packet asks again.
+    pub route: Route,
+    /// Address of the next hop: the gateway, or the destination itself.
+    pub next_hop: V4,
 }
 
 /// Asks for the way to `to`'s destination, with `fib` for the question. The source is the client's, as
@@ -59,26 +44,42 @@ pub fn resolve<H: Hook>(
     fib: &mut FibLookup,
 ) -> Result<Resolved, Reason> {
     fill(fib, packet, to);
-    match ask(hook, fib)? {
-        Answer::Neighbour if H::FAST => Err(Reason::NoNeighbour),
-        Answer::Neighbour => Ok(Resolved::Neighbour {
-            egress: fib.ifindex,
-            // SAFETY: the helper has filled in the IPv4 member.
-            next_hop: V4::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst }),
-        }),
+    let answer = ask(hook, fib)?;
+    let route = match answer {
+        Answer::Neighbour if H::FAST => return Err(Reason::NoNeighbour),
+        // The kernel sends this one, and looks at its length then.
+        Answer::Neighbour => Route::new(fib.ifindex, 0, Macs::default(), u16::MAX, 0),
         Answer::Route => {
             // SAFETY: as in `plan::refresh`.
             let device = unsafe { DEVICES.get(fib.ifindex) }.ok_or(Reason::UnknownDevice)?;
             // SAFETY: every member of the union is a 16-bit integer.
             let route_mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
-            Ok(Resolved::Route(Route::new(
+            Route::new(
                 fib.ifindex,
                 settings.generation,
                 Macs::new(fib.dmac, fib.smac),
-                limits(device, route_mtu),
-            )))
+                mtu(device, route_mtu),
+                device.flags as u16,
+            )
         }
-    }
+    };
+    Ok(Resolved {
+        route,
+        // SAFETY: the helper has left the IPv4 member as it was or put the gateway there.
+        next_hop: V4::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst }),
+    })
+}
+
+/// The way back to where `packet` came from, by the `device` it came in by.
+#[inline(always)]
+pub fn back<H: Hook>(hook: &H, packet: &Packet, device: &Device, settings: &Settings) -> Route {
+    Route::new(
+        hook.ingress(),
+        settings.generation,
+        packet.macs.swapped(),
+        mtu(device, 0),
+        device.flags as u16,
+    )
 }
 
 enum Answer {
@@ -133,17 +134,9 @@ fn call<H: Hook>(hook: &H, fib: &mut FibLookup) -> i64 {
     unsafe { bpf_fib_lookup(hook.context(), fib, size, 0) }
 }
 
-/// What `device` adds to a route whose own MTU is `route`, unknown below 68 (RFC 791's minimum).
+/// The smaller of the device's MTU and the route's, which is unknown below 68 (RFC 791's minimum).
 #[inline(always)]
-pub fn limits(device: &Device, route: u16) -> DeviceLimits {
-    DeviceLimits {
-        mtu: mtu(device, route),
-        flags: device.flags as u16,
-    }
-}
-
-#[inline(always)]
-fn mtu(device: &Device, route: u16) -> u16 {
+pub fn mtu(device: &Device, route: u16) -> u16 {
     let device = if device.mtu > 65535 {
         u16::MAX
     } else {
@@ -156,14 +149,13 @@ fn mtu(device: &Device, route: u16) -> u16 {
     }
 }
 
-/// Checks that the frame is addressed to its ingress device and returns what that device
-/// adds to the way back.
+/// Checks that the frame is addressed to its ingress device and returns that device.
 #[inline(always)]
-pub fn check_addressee<H: Hook>(hook: &H, packet: &Packet) -> Result<DeviceLimits, Reason> {
+pub fn check_addressee<H: Hook>(hook: &H, packet: &Packet) -> Result<&'static Device, Reason> {
     // SAFETY: as in `plan::refresh`.
     let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
     if !packet.macs.is_for(device.mac) {
         return Err(Reason::OtherHost);
     }
-    Ok(limits(device, 0))
+    Ok(device)
 }

@@ -68,7 +68,10 @@ fn the_next_hop_is_not_known_yet(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
     #[values("preserve", "masquerade")] source: &str,
 ) {
-    let mut bench = Bench::new(Hook::Xdp, &format!("{}source = {source:?}\n", to("10.0.0.9")));
+    let mut bench = Bench::new(
+        Hook::Xdp,
+        &format!("{}source = {source:?}\n", to("10.0.0.9")),
+    );
     let seen = match source {
         "preserve" => CLIENT,
         _ => "10.0.0.1:25000",
