@@ -116,8 +116,12 @@ fn packets_larger_than_the_way_takes(
         Reason::TooBig,
     );
 
-    change(&mut bench, Device::Lan, |link| link.mtu = 1000);
-    change(&mut bench, Device::Wan, |link| link.mtu = 900);
+    let mut links = bench.links();
+    for link in &mut links {
+        link.mtu = if link.name == "lan" { 1000 } else { 900 };
+    }
+    bench.datapath.set_devices(&links).expect("devices");
+    bench.bump();
     let (at, above) = (of_length(1000), of_length(1001));
     bench.passes_through(Device::Wan, &connection.request(at), Device::Lan);
     bench.refuses(Device::Wan, &connection.request(above), Reason::TooBig);
