@@ -3,9 +3,14 @@
 //! Every packet is checked for its verdict, for every byte that came out, and for everything that was counted.
 
 mod bench;
+mod cost;
+mod expiry;
 mod flows;
 mod loaded;
+mod ports;
+mod refused;
 mod routes;
+mod rules;
 mod slow_path;
 mod states;
 mod topology;

@@ -1,0 +1,168 @@
+//! What is not translated: passed or dropped untouched, and counted once.
+
+use forwarder_common::reason::Reason;
+use rstest::rstest;
+use tests::packet::{Packet, tcp_flags};
+
+use super::bench::{Bench, Hook};
+use super::topology::Device;
+use super::traffic::{CLIENT, Connection, LISTENER, syn, tcp, udp};
+use super::translate::RULE;
+
+/// A valid request with the bytes at an offset of the frame replaced.
+fn patched(packet: Packet, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Connection::default().request(packet).to_bytes();
+    frame[at..at + bytes.len()].copy_from_slice(bytes);
+    frame
+}
+
+fn to(packet: Packet) -> Vec<u8> {
+    packet
+        .with_macs(Device::Wan.neighbour(254), Device::Wan.mac())
+        .to_bytes()
+}
+
+fn arp() -> Vec<u8> {
+    let mut frame = vec![0xff; 6];
+    frame.extend(Device::Wan.neighbour(254));
+    frame.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.resize(60, 0);
+    frame
+}
+
+#[rstest]
+#[case::arp(arp(), Reason::NotIpv4)]
+#[case::ipv6(
+    to(Packet::udp("[2001:db8::7]:1", "[2001:db8::5]:110")),
+    Reason::NotIpv4
+)]
+#[case::vlan(to(Packet::syn(CLIENT, LISTENER).with_vlan(7)), Reason::NotIpv4)]
+#[case::icmp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 8, 0, [0; 4])), Reason::NotTransport)]
+#[case::gre(to(Packet::other("198.51.100.7", "203.0.113.5", 47).with_payload(&[0; 64])), Reason::NotTransport)]
+#[case::multicast(to(Packet::udp(CLIENT, "224.0.0.251:110")), Reason::NotUnicast)]
+#[case::broadcast(to(Packet::udp(CLIENT, "255.255.255.255:110")), Reason::NotUnicast)]
+#[case::first_fragment(to(Packet::udp(CLIENT, LISTENER).with_fragment(0, true)), Reason::Fragment)]
+#[case::later_fragment(to(Packet::udp(CLIENT, LISTENER).with_fragment(185, false)), Reason::Fragment)]
+#[case::largest_offset(to(Packet::udp(CLIENT, LISTENER).with_fragment(0x1fff, true)), Reason::Fragment)]
+#[case::version_6_inside(patched(syn(), 14, &[0x65]), Reason::Malformed)]
+#[case::header_of_16_bytes(patched(syn(), 14, &[0x44]), Reason::Malformed)]
+#[case::header_beyond_the_packet(patched(udp().with_payload(&[]), 14, &[0x4f]), Reason::Malformed)]
+#[case::longer_than_the_frame(patched(udp(), 16, &[0xff, 0xff]), Reason::Malformed)]
+#[case::shorter_than_its_header(patched(udp(), 16, &[0, 19]), Reason::Malformed)]
+#[case::no_transport_header(patched(udp(), 16, &[0, 27]), Reason::Malformed)]
+#[case::udp_length_too_small(patched(udp(), 38, &[0, 7]), Reason::Malformed)]
+#[case::udp_length_too_large(patched(udp(), 38, &[0, 20]), Reason::Malformed)]
+#[case::tcp_header_of_16_bytes(patched(syn(), 46, &[0x40]), Reason::Malformed)]
+#[case::tcp_header_beyond_the_packet(patched(syn(), 46, &[0xf0]), Reason::Malformed)]
+fn passed_untouched(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[case] frame: Vec<u8>,
+    #[case] reason: Reason,
+) {
+    let mut bench = Bench::new(hook, RULE);
+    bench.refuses_frame(Device::Wan, &frame, reason);
+    // A flow of the same tuple changes nothing.
+    let connection = Connection::default();
+    connection.handshake(&mut bench);
+    connection.send(&mut bench, &udp());
+    bench.refuses_frame(Device::Wan, &frame, reason);
+    bench.holds(&[
+        &connection.described("ESTABLISHED"),
+        &connection.described("UNREPLIED"),
+    ]);
+}
+
+/// Cut at every byte: by a frame shorter than the IP header says, and by an IP header that says so.
+#[rstest]
+#[case::tcp(syn())]
+#[case::udp(udp())]
+#[case::options(tcp(tcp_flags::SYN).with_ip_options(&[1; 40]))]
+fn every_length(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] packet: Packet) {
+    let mut bench = Bench::new(hook, RULE);
+    let packet = Connection::default().request(packet);
+    let frame = packet.to_bytes();
+    let headers = frame.len() - packet.payload.len();
+    let mut ran = 0;
+    for length in 0..frame.len() {
+        let cut = &frame[..length];
+        let mut honest = cut.to_vec();
+        if length >= 18 {
+            let stated = u16::try_from(length - 14).expect("a short packet");
+            honest[16..18].copy_from_slice(&stated.to_be_bytes());
+        }
+        // The kernel's test run takes no frame without Ethernet header, on TC none without IP header either.
+        if bench.try_run(Device::Wan, cut).is_err() {
+            assert!(length < 34, "{length} bytes are refused by the test run");
+            continue;
+        }
+        ran += 1;
+        bench.refuses_frame(Device::Wan, cut, Reason::Malformed);
+        // Without its payload a TCP segment is one still, if with a wrong checksum.
+        if length < headers {
+            bench.refuses_frame(Device::Wan, &honest, Reason::Malformed);
+        }
+    }
+    assert!(ran >= frame.len() - 34);
+    bench.holds(&[]);
+}
+
+/// A generator of Numerical Recipes: the same packets in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Whatever bytes come: a packet is forwarded and counted so, or leaves unchanged with one reason.
+#[rstest]
+fn garbled_packets(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+    let mut bench = Bench::new(hook, RULE);
+    let connection = Connection::default();
+    connection.handshake(&mut bench);
+    let seeds = [
+        connection.request(syn()),
+        connection.request(udp()),
+        connection.reply(tcp(tcp_flags::ACK | tcp_flags::PSH)),
+        connection.request(udp().with_ip_options(&[1; 8])),
+    ]
+    .map(|packet| packet.to_bytes());
+    let mut random = Random(hook as u64);
+    let mut forwarded = 0;
+    for _ in 0..3000 {
+        let mut frame = seeds[random.below(seeds.len())].clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(frame.len());
+            frame[at] ^= 1 << random.below(8);
+        }
+        let device = [Device::Wan, Device::Lan][random.below(2)];
+        let before = bench.counted();
+        let Ok(run) = bench.try_run(device, &frame) else {
+            continue;
+        };
+        let after = bench.counted();
+        let total = |counted: &super::bench::Counted| {
+            let reasons: u64 = counted.reasons.values().sum();
+            (reasons, counted.packets.iter().sum::<u64>())
+        };
+        let ((old_reasons, old_packets), (reasons, packets)) = (total(&before), total(&after));
+        assert_eq!(
+            reasons + packets,
+            old_reasons + old_packets + 1,
+            "counted once"
+        );
+        assert_eq!(run.packet.len(), frame.len());
+        if packets > old_packets {
+            forwarded += 1;
+            assert_eq!(run.packet[22], frame[22] - 1, "TTL");
+        } else {
+            assert_eq!(run.packet, frame, "refused and changed");
+        }
+    }
+    assert!(forwarded > 300, "{forwarded} of 3000 forwarded");
+}
