@@ -41,7 +41,7 @@ pub struct Swept {
     pub half_open: u64,
     /// Flows removed.
     pub removed: u64,
-    /// Slots of the rules that the remaining flows name.
+    /// Slots of the rules that flows named, those just removed included: a slot is free a sweep later.
     pub rules: BTreeSet<u32>,
 }
 

@@ -31,8 +31,10 @@ impl Datapath {
         interface: impl Fn(&str) -> Option<u32>,
     ) -> anyhow::Result<()> {
         let mut placed = Vec::new();
+        let taken: BTreeSet<u32> = self.names.values().copied().collect();
+        let mut free = (0..self.sizes.rules).filter(move |slot| !taken.contains(slot));
         for rule in rules {
-            let slot = self.slot(&rule.name)?;
+            let slot = self.slot(&rule.name, &mut free)?;
             let index = rule.interface.as_deref().map_or(Some(0), &interface);
             if let Some(interface) = index {
                 placed.push(Placed {
@@ -97,14 +99,13 @@ impl Datapath {
         Ok(())
     }
 
-    /// The slot of the rule `name`, a fresh one if it has none.
-    fn slot(&mut self, name: &str) -> anyhow::Result<u32> {
+    /// The slot of the rule `name`, the next of the `free` ones if it has none.
+    fn slot(&mut self, name: &str, free: &mut impl Iterator<Item = u32>) -> anyhow::Result<u32> {
         if let Some(slot) = self.names.get(name) {
             return Ok(*slot);
         }
-        let taken: BTreeSet<u32> = self.names.values().copied().collect();
-        let slot = (0..self.sizes.rules)
-            .find(|slot| !taken.contains(slot))
+        let slot = free
+            .next()
             .context("no room for another rule until old flows end; raise `limits.rules`")?;
         self.zero_counters(slot)?;
         let mut bytes = [0; NAME_LENGTH];
