@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddrV4};
 use forwarder::datapath::{Flow, ends};
 use forwarder_common::address::V4;
 use forwarder_common::flow::FlowKey;
-use forwarder_common::tcp::State;
 use tests::packet::{Ip, Packet, Transport};
 
 use super::bench::Bench;
@@ -81,13 +80,6 @@ impl Bench {
     pub fn counts(&self, flows: u64, half_open: u64) {
         let found = self.datapath.flow_counts().expect("reading the flows");
         assert_eq!(found, (flows, half_open), "flows, half-open");
-    }
-
-    /// The state of the only flow.
-    #[track_caller]
-    pub fn state(&self) -> State {
-        let [flow] = self.flows().try_into().expect("one flow");
-        flow.state()
     }
 }
 
