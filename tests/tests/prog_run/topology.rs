@@ -107,6 +107,7 @@ pub fn links(namespace: &Namespace) -> Vec<Link> {
         mac: device.mac(),
         ethernet: true,
         xdp_transmit: true,
+        redirect_only: false,
     };
     let inside = namespace.run(|| Device::ALL.map(describe).to_vec());
     inside.expect("entering the namespace")
