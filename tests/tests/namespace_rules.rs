@@ -15,12 +15,6 @@ use tests::scenario::{Baseline, Engine, Outcome, Rig, Rule, S0};
 /// Long enough for one retransmission of a SYN, after which a client that is kept out is certain to be.
 const KEPT_OUT: Duration = Duration::from_millis(1500);
 
-/// Says which port it was reached at.
-fn tell_port(mut stream: TcpStream) -> io::Result<()> {
-    let port = stream.local_addr()?.port();
-    writeln!(stream, "port {port}")
-}
-
 fn ranges(engine: Engine) -> Result<Outcome> {
     let rules = [
         Rule::masquerade("moved", "203.0.113.5:2000-2009", "195.228.245.1:3000-3009"),

@@ -59,6 +59,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut watch = Watch::start().await?;
     let (listener, running) = start::start(config, options, &watch.handle).await?;
+    privileges::drop_others().context("cannot give up capabilities")?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(listener, running.clone(), async {
         let _ = stopped.await;

@@ -24,6 +24,15 @@ pub fn echo(stream: TcpStream) -> io::Result<()> {
     io::copy(&mut &stream, &mut &stream).map(drop)
 }
 
+/// Says which port it was reached at: `port N`. Pass it to [`Server::start`](super::Server::start).
+///
+/// # Errors
+/// If the connection breaks.
+pub fn tell_port(mut stream: TcpStream) -> io::Result<()> {
+    let port = stream.local_addr()?.port();
+    writeln!(stream, "port {port}")
+}
+
 /// Sends `data` to an echo server and returns what comes back, which is as much.
 ///
 /// # Errors

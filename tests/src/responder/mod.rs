@@ -27,7 +27,9 @@ use crate::netns::Namespace;
 
 pub use bulk::{Bulk, Direction, bulk_transfer};
 pub use crowd::crowd;
-pub use echo::{UdpEcho, echo, tcp_exchange, udp_exchange, udp_exchange_without_checksum};
+pub use echo::{
+    UdpEcho, echo, tcp_exchange, tell_port, udp_exchange, udp_exchange_without_checksum,
+};
 pub use pop3::{MESSAGE, pop3, pop3_client};
 pub use smtp::{smtp, smtp_client};
 pub use talk::{Talk, Transcript};
