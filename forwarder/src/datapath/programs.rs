@@ -93,11 +93,17 @@ impl Programs {
         })
     }
 
-    pub(super) fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
-        // struct __sk_buff; ingress_ifindex and ifindex are at offsets 36 and 40 and the only ones set.
+    pub(super) fn run_tc(
+        &mut self,
+        packet: &[u8],
+        ingress: u32,
+        segment: u32,
+    ) -> anyhow::Result<TestRun> {
+        // struct __sk_buff: ingress_ifindex and ifindex are at offsets 36 and 40, gso_size at 176.
         let mut context = [0_u8; 192];
         context[36..40].copy_from_slice(&ingress.to_ne_bytes());
         context[40..44].copy_from_slice(&ingress.to_ne_bytes());
+        context[176..180].copy_from_slice(&segment.to_ne_bytes());
         let mut output = vec![0; packet.len() + 256];
         let result = self.tc(TC)?.test_run(TestRunOptions {
             data_in: Some(packet),
@@ -127,7 +133,21 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses the test run.
     pub fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
-        self.programs.run_tc(packet, ingress)
+        self.programs.run_tc(packet, ingress, 0)
+    }
+
+    /// As [`Datapath::run_tc`] for a super-packet that will be cut up into segments of `segment` bytes of
+    /// payload.
+    ///
+    /// # Errors
+    /// The kernel refuses the test run.
+    pub fn run_tc_super(
+        &mut self,
+        packet: &[u8],
+        ingress: u32,
+        segment: u32,
+    ) -> anyhow::Result<TestRun> {
+        self.programs.run_tc(packet, ingress, segment)
     }
 
     /// Instructions the verifier walked through, by program; `None` before Linux 5.16 (aba64c7da983).

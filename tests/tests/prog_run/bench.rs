@@ -64,20 +64,11 @@ pub struct Bench {
     pub datapath: Loaded,
     /// Which program [`Bench::run`] runs.
     pub hook: Hook,
+    /// Payload of the segments that packets on TC are to be cut up into; 0 for packets as they are.
+    pub segment: u32,
     /// The configuration in force.
     pub config: Config,
     indices: BTreeMap<Device, u32>,
-}
-
-/// What the datapath has counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// Reasons that are not zero.
-    pub reasons: BTreeMap<&'static str, u64>,
-    /// Packets forwarded by any rule on XDP and on TC.
-    pub packets: [u64; 2],
-    /// Bytes forwarded by any rule.
-    pub bytes: u64,
 }
 
 impl Bench {
@@ -98,6 +89,7 @@ impl Bench {
             indices: indices.collect(),
             datapath: Loaded::of(setup.sizes),
             hook,
+            segment: 0,
             config: configuration(&setup.rules),
             namespace,
         };
@@ -145,29 +137,13 @@ impl Bench {
 
     /// As [`Bench::run`], for frames that the kernel's test run itself may refuse.
     pub fn try_run(&mut self, from: Device, frame: &[u8]) -> anyhow::Result<TestRun> {
-        let (index, hook, datapath) = (self.index(from), self.hook, &mut self.datapath);
+        let (index, hook, segment) = (self.index(from), self.hook, self.segment);
+        let datapath = &mut self.datapath;
         let run = || match hook {
             Hook::Xdp => datapath.run_xdp(frame, index),
-            Hook::Tc => datapath.run_tc(frame, index),
+            Hook::Tc => datapath.run_tc_super(frame, index, segment),
         };
         self.namespace.run(run)?
-    }
-
-    /// Everything counted so far.
-    pub fn counted(&self) -> Counted {
-        let mut counted = Counted::default();
-        for (reason, count) in self.datapath.reasons().expect("reading the reasons") {
-            if count > 0 {
-                counted.reasons.insert(reason.name(), count);
-            }
-        }
-        for name in self.datapath.rule_names().values() {
-            let rule = self.datapath.rule_count(name).expect("reading the rules");
-            counted.packets[0] += rule.xdp_packets;
-            counted.packets[1] += rule.tc_packets;
-            counted.bytes += rule.original.bytes + rule.reply.bytes;
-        }
-        counted
     }
 
     /// Sends `packet` in by `from` and asserts that it leaves by `to` as `expected`: verdict, every byte, egress

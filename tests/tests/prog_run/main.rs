@@ -4,11 +4,13 @@
 
 mod bench;
 mod cost;
+mod counted;
 mod expiry;
 mod flows;
 mod loaded;
 mod ports;
 mod refused;
+mod reload;
 mod routes;
 mod rules;
 mod slow_path;

@@ -72,6 +72,44 @@ fn passed_untouched(
     ]);
 }
 
+/// A backend that speaks first, or after its flow has expired, is nobody's reply.
+#[rstest]
+fn a_reply_without_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+    let mut bench = Bench::new(hook, RULE);
+    let connection = Connection::default();
+    for packet in [tcp(tcp_flags::SYN | tcp_flags::ACK), syn(), udp()] {
+        bench.refuses(Device::Lan, &connection.reply(packet), Reason::NoRule);
+    }
+    // One that belongs to another port, address or protocol of the same backend is none either.
+    connection.send(&mut bench, &udp());
+    bench.refuses(Device::Lan, &connection.reply(syn()), Reason::NoRule);
+    for (source, destination) in [
+        ("10.0.0.2:111", CLIENT),
+        ("10.0.0.3:110", CLIENT),
+        ("10.0.0.2:110", "198.51.100.7:25001"),
+        ("10.0.0.2:110", "198.51.100.8:25000"),
+    ] {
+        let packet = connection.reply(udp());
+        let packet = packet.with_source(source).with_destination(destination);
+        bench.refuses(Device::Lan, &packet, Reason::NoRule);
+    }
+    bench.holds(&[&connection.described("UNREPLIED")]);
+}
+
+/// A tuple that is its own reply cannot have two directions, and leaves nothing behind.
+#[rstest]
+fn a_packet_from_its_own_destination(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+    let mut bench = Bench::new(hook, &RULE.replace("203.0.113.5", "*"));
+    for packet in [syn(), udp()] {
+        let packet = Connection::default().request(packet);
+        let packet = packet
+            .with_source("10.0.0.2:110")
+            .with_destination("10.0.0.2:110");
+        bench.refuses(Device::Wan, &packet, Reason::Raced);
+    }
+    bench.counts(0, 0);
+}
+
 /// Cut at every byte: by a frame shorter than the IP header says, and by an IP header that says so.
 #[rstest]
 #[case::tcp(syn())]
@@ -146,7 +184,7 @@ fn garbled_packets(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
             continue;
         };
         let after = bench.counted();
-        let total = |counted: &super::bench::Counted| {
+        let total = |counted: &super::counted::Counted| {
             let reasons: u64 = counted.reasons.values().sum();
             (reasons, counted.packets.iter().sum::<u64>())
         };

@@ -129,3 +129,23 @@ fn packets_larger_than_the_way_takes(
     bench.passes_through(Device::Lan, &connection.reply(at), Device::Wan);
     bench.refuses(Device::Lan, &connection.reply(above), Reason::TooBig);
 }
+
+/// A super-packet may be larger than the way takes if its segments are not.
+#[test]
+fn the_segments_of_a_super_packet_count() {
+    let mut bench = Bench::new(Hook::Tc, RULE);
+    let connection = Connection::default();
+    connection.handshake(&mut bench);
+    let data = tcp(tcp_flags::ACK).with_payload(&[0x55; 2900]);
+    // IP and TCP headers are 40 bytes.
+    for (segment, fits) in [(1448, true), (1460, true), (1461, false), (0, false)] {
+        bench.segment = segment;
+        if fits {
+            connection.send(&mut bench, &data);
+            connection.answer(&mut bench, &data);
+        } else {
+            let packet = connection.request(data.clone());
+            bench.refuses(Device::Wan, &packet, Reason::TooBig);
+        }
+    }
+}
