@@ -55,11 +55,13 @@ impl V4 {
         self.0 == 0
     }
 
-    /// True for 224.0.0.0/4 and 255.255.255.255 (RFC 5771, RFC 919): never unicast-forwarded.
+    /// False for what no packet on the wire may carry as one host's address: 0.0.0.0, 127.0.0.0/8,
+    /// 224.0.0.0/4 and 255.255.255.255 (RFC 1122 section 3.2.1.3; what `ip_route_input_slow` in
+    /// net/ipv4/route.c calls martian).
     #[inline(always)]
-    pub const fn is_multicast_or_broadcast(self) -> bool {
+    pub const fn is_one_host(self) -> bool {
         let host = u32::from_be(self.0);
-        host >> 28 == 0xe || host == u32::MAX
+        host != 0 && host >> 24 != 127 && host >> 28 != 0xe && host != u32::MAX
     }
 }
 
@@ -122,15 +124,18 @@ mod tests {
     }
 
     #[test]
-    fn multicast_and_broadcast_are_not_unicast() {
+    fn martian_addresses_are_no_host() {
         for (address, expected) in [
-            ([224, 0, 0, 1], true),
-            ([239, 255, 255, 255], true),
-            ([255, 255, 255, 255], true),
-            ([223, 255, 255, 255], false),
-            ([240, 0, 0, 1], false),
+            ([224, 0, 0, 1], false),
+            ([239, 255, 255, 255], false),
+            ([255, 255, 255, 255], false),
+            ([127, 0, 0, 1], false),
+            ([0, 0, 0, 0], false),
+            ([0, 0, 0, 1], true),
+            ([223, 255, 255, 255], true),
+            ([240, 0, 0, 1], true),
         ] {
-            assert_eq!(V4::new(address).is_multicast_or_broadcast(), expected);
+            assert_eq!(V4::new(address).is_one_host(), expected);
         }
     }
 }

@@ -133,7 +133,7 @@ fn parse_ip<F: Frame>(frame: &F, ethernet: *const u8) -> Result<(*mut u8, Header
     if header.fragment & FRAGMENT_MASK != 0 {
         return Err(Reason::Fragment);
     }
-    if header.destination.is_multicast_or_broadcast() {
+    if !header.destination.is_one_host() || !header.source.is_one_host() {
         return Err(Reason::NotUnicast);
     }
     // The frame may be longer (Ethernet pads to 60 bytes), never shorter.

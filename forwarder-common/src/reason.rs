@@ -60,7 +60,7 @@ reasons! {
     NotTransport = "not-transport", Pass,
         "Neither TCP nor UDP; the kernel has it.";
     NotUnicast = "not-unicast", Pass,
-        "Sent to a multicast or broadcast address; the kernel has it.";
+        "Sent to or from a multicast, broadcast or loopback address, or 0.0.0.0; the kernel has it.";
     OtherHost = "other-host", Pass,
         "Sent to another host's MAC address (the interface is promiscuous or bridged); the kernel has it.";
     Malformed = "malformed", Pass,

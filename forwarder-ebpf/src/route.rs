@@ -29,7 +29,8 @@ pub struct Resolved {
     /// The way out. While the next hop's MAC address is not known it is of generation 0, so that the next
     /// packet asks again.
     pub route: Route,
-    /// Address of the next hop: the gateway, or the destination itself.
+    /// Address of the next hop: the gateway, or the destination itself; 0.0.0.0 for a gateway of the
+    /// other family (RFC 8950), whose address the kernel looks up again itself.
     pub next_hop: V4,
 }
 
@@ -63,11 +64,14 @@ pub fn resolve<H: Hook>(
             )
         }
     };
-    Ok(Resolved {
-        route,
-        // SAFETY: the helper has left the IPv4 member as it was or put the gateway there.
-        next_hop: V4::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst }),
-    })
+    // The helper has put the gateway in place of the destination, and its family in place of ours.
+    let next_hop = if fib.family == V4::FAMILY {
+        // SAFETY: of this family, so the IPv4 member is the one that is filled in.
+        V4::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst })
+    } else {
+        V4::default()
+    };
+    Ok(Resolved { route, next_hop })
 }
 
 /// The way back to where `packet` came from, by the `device` it came in by.

@@ -219,6 +219,10 @@ impl Hook for SkbFrame<'_> {
 
     #[inline(always)]
     fn send_by_neighbour(&self, egress: u32, next_hop: V4) -> i32 {
+        if next_hop.is_unspecified() {
+            // SAFETY: no pointer is passed; the kernel routes by the packet's own destination.
+            return unsafe { bpf_redirect_neigh(egress, core::ptr::null_mut(), 0, 0) as i32 };
+        }
         // SAFETY: all-zero is a valid value of this plain C struct.
         let mut neighbour: bpf_redir_neigh = unsafe { core::mem::zeroed() };
         neighbour.nh_family = u32::from(<V4 as forwarder_common::address::Address>::FAMILY);

@@ -1,13 +1,14 @@
 //! What a rule matches and what it does not: ranges, clients, and traffic that is nobody's.
 
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rstest::rstest;
 use tests::responder::{
-    Server, Talk, UdpEcho, connect, connect_from, connect_within, echo, tcp_exchange, udp_exchange,
+    Server, Talk, UdpEcho, connect, connect_from, connect_within, echo, tcp_exchange, tell_port,
+    udp_exchange,
 };
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Engine, Outcome, Rig, Rule, S0};
