@@ -36,11 +36,12 @@ fn other_capabilities_are_given_up() -> Result<()> {
 
 #[rstest]
 fn the_masquerade_address_is_followed(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
-    let rig = Rig::s0(engine, &[ECHO])?;
+    let rule = Rule::masquerade("echo", "203.0.113.6:7", "195.228.245.1:7");
+    let rig = Rig::s0(engine, &[rule])?;
     let server = Server::start(&rig.hosts.server, "195.228.245.1:7", echo)?;
     let gateway = &rig.hosts.gateway;
     rig.observe(|hosts| {
-        gateway.sysctl("net.ipv4.conf.eth0.promote_secondaries", "1")?;
+        gateway.sysctl("net/ipv4/conf/eth0/promote_secondaries", "1")?;
         gateway.ip("addr add 203.0.113.6/24 dev eth0")?;
         gateway.ip("addr del 203.0.113.5/24 dev eth0")?;
         let new: SocketAddr = "203.0.113.6:7".parse()?;
@@ -138,7 +139,7 @@ fn flags_a_second_daemon_and_the_end() -> Result<()> {
     connect_within(&rig.hosts.client, S0::at_gateway(7), Duration::from_secs(1))
         .expect_err("nothing forwards any more");
     assert_eq!(
-        gateway.sysctl_value("net.ipv4.conf.lo.forwarding")?.trim(),
+        gateway.sysctl_value("net/ipv4/conf/lo/forwarding")?.trim(),
         "0"
     );
     Ok(())

@@ -3,7 +3,6 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use aya::maps::{Array, Map, MapData};
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
@@ -11,10 +10,9 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
-use forwarder_common::settings::Settings;
-
 use super::{
     Datapath, Link, Pins,
+    pins::unpin_link,
     programs::{SLOW, TC},
 };
 use crate::{config::Mode, report::Hook};
@@ -72,10 +70,10 @@ impl Datapath {
         };
         for (path, hook, index) in pins.links()? {
             if !keep.contains(&index) {
-                fs::remove_file(path)?;
                 if hook == LEGACY {
                     detach_legacy(index);
                 }
+                unpin_link(&path)?;
             }
         }
         Ok(())
@@ -115,7 +113,7 @@ impl Datapath {
         if let Some(pins) = &self.pins {
             let path = pins.link(hook, index);
             if path.exists() {
-                fs::remove_file(path)?;
+                unpin_link(&path)?;
             }
         }
         Ok(())
@@ -140,7 +138,7 @@ impl Datapath {
 }
 
 /// Hook word of a TC filter that is not a link; its pin is the program, as a mark that the filter is ours.
-const LEGACY: &str = "filter";
+pub(super) const LEGACY: &str = "filter";
 
 fn hook_name(mode: XdpMode) -> &'static str {
     match mode {
@@ -241,7 +239,8 @@ fn on_filter(
     Ok(())
 }
 
-fn detach_legacy(index: u32) {
+/// Takes our filter off the device with `index`.
+pub(super) fn detach_legacy(index: u32) {
     let Ok(name) = nix::net::if_::if_indextoname(index) else {
         return; // The device is gone, and the filter with it.
     };
@@ -268,36 +267,4 @@ fn xdp_refused(link: &Link, error: ProgramError) -> anyhow::Error {
         }
         _ => anyhow!(error).context(format!("XDP cannot be attached to {name}")),
     }
-}
-
-/// What [`detach_all`] took away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Detached {
-    /// Pins removed.
-    pub pins: usize,
-    /// Whether the daemon had switched forwarding on for `lo`, so that it is to be switched off again.
-    pub loopback_forwarding: bool,
-}
-
-/// Takes everything off and removes every pin.
-///
-/// # Errors
-/// A pin cannot be removed.
-pub fn detach_all(pins: &Pins) -> anyhow::Result<Detached> {
-    let loopback_forwarding = settings(pins).is_ok_and(|one| one.loopback_forwarding != 0);
-    for (_, hook, index) in pins.links()? {
-        if hook == LEGACY {
-            detach_legacy(index);
-        }
-    }
-    Ok(Detached {
-        pins: pins.remove()?,
-        loopback_forwarding,
-    })
-}
-
-fn settings(pins: &Pins) -> anyhow::Result<Settings> {
-    let map = Map::Array(MapData::from_pin(pins.map("SETTINGS"))?);
-    let settings: Array<MapData, Settings> = map.try_into()?;
-    Ok(settings.get(&0, 0)?)
 }

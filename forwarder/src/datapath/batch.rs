@@ -1,6 +1,6 @@
 //! Reading and deleting many entries of a hash map with one system call (Linux 5.6).
 //!
-//! aya has no wrapper for these, so this is the one place that calls `bpf(2)` itself.
+//! aya has no wrapper for these.
 
 use std::{
     io,
@@ -9,6 +9,8 @@ use std::{
 };
 
 use aya::Pod;
+
+use super::syscall::{address, bpf};
 
 /// `enum bpf_cmd` in include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
@@ -19,7 +21,7 @@ const CHUNK: usize = 4096;
 
 /// The `batch` member of `union bpf_attr`.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Attributes {
     in_batch: u64,
     out_batch: u64,
@@ -30,6 +32,9 @@ struct Attributes {
     elem_flags: u64,
     flags: u64,
 }
+
+// SAFETY: as in the kernel's header: eight-byte integers and a pair of four-byte ones.
+unsafe impl super::syscall::Attributes for Attributes {}
 
 /// A hash map, for whole-table work.
 #[derive(Debug)]
@@ -70,9 +75,9 @@ impl<K: Pod, V: Pod> Batch<K, V> {
                 map_fd: self.map.as_raw_fd() as u32,
                 ..Attributes::default()
             };
-            let result = call(BPF_MAP_LOOKUP_BATCH, &mut attributes);
+            let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes);
             let done = match result {
-                Ok(()) => false,
+                Ok(_) => false,
                 // The last chunk.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
                 Err(error) => return Err(error),
@@ -109,8 +114,8 @@ impl<K: Pod, V: Pod> Batch<K, V> {
                 map_fd: self.map.as_raw_fd() as u32,
                 ..Attributes::default()
             };
-            match call(BPF_MAP_DELETE_BATCH, &mut attributes) {
-                Ok(()) => return Ok(()),
+            match bpf(BPF_MAP_DELETE_BATCH, &mut attributes) {
+                Ok(_) => return Ok(()),
                 // `count` says how many were deleted before the one that is gone.
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                     let done = attributes.count as usize + 1;
@@ -120,21 +125,5 @@ impl<K: Pod, V: Pod> Batch<K, V> {
             }
         }
         Ok(())
-    }
-}
-
-fn address<T>(pointer: *mut T) -> u64 {
-    pointer.addr() as u64
-}
-
-fn call(command: libc::c_int, attributes: &mut Attributes) -> io::Result<()> {
-    let size = size_of::<Attributes>();
-    // SAFETY: `attributes` is a valid prefix of `union bpf_attr`, and its pointers lead to buffers of the
-    // lengths it names, which live across the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
 }

@@ -16,6 +16,8 @@ use nix::{
     },
 };
 
+use super::syscall;
+
 /// The kernel's usual place for bpffs.
 const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in include/uapi/linux/magic.h.
@@ -107,7 +109,7 @@ impl Pins {
     pub(super) fn remove(&self) -> anyhow::Result<usize> {
         let mut count = 0;
         for (path, _, _) in self.links()? {
-            fs::remove_file(path)?;
+            unpin_link(&path)?;
             count += 1;
         }
         for entry in fs::read_dir(&self.directory)? {
@@ -117,6 +119,13 @@ impl Pins {
         fs::remove_dir(&self.directory)?;
         Ok(count)
     }
+}
+
+/// Takes a link off its device and removes its pin.
+pub(super) fn unpin_link(path: &Path) -> io::Result<()> {
+    // It fails for a filter's mark, which is no link, and for a device that is gone. Either way the pin goes.
+    let _not_a_link = syscall::detach_link(path);
+    fs::remove_file(path)
 }
 
 /// The cookie of this network namespace (Linux 5.14, commit e88b64ea), or its inode before that; `None` for

@@ -1,0 +1,82 @@
+//! `bpf(2)` itself, for the few commands that aya has no wrapper for.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// `enum bpf_cmd` in include/uapi/linux/bpf.h.
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_LINK_DETACH: libc::c_int = 34;
+
+/// A member of `union bpf_attr`, from its start.
+///
+/// # Safety
+///
+/// The layout is the kernel's, without padding, and every pointer in it leads to what the command expects
+/// for as long as the call lasts.
+pub(super) unsafe trait Attributes: Copy {}
+
+/// `pathname`, `bpf_fd` and `file_flags` of the `BPF_OBJ_*` commands.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Object {
+    path: u64,
+    descriptor: u32,
+    flags: u32,
+}
+
+// SAFETY: as in the kernel's header.
+unsafe impl Attributes for Object {}
+
+/// `link_detach`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LinkDetach {
+    link: u32,
+}
+
+// SAFETY: as in the kernel's header.
+unsafe impl Attributes for LinkDetach {}
+
+/// Takes the pinned link at `path` off its device now (Linux 5.9, commit 73b11c2ab072): removing the pin
+/// alone leaves that to a worker in the kernel.
+pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut object = Object {
+        path: address(name.as_ptr().cast_mut()),
+        descriptor: 0,
+        flags: 0,
+    };
+    let descriptor = bpf(BPF_OBJ_GET, &mut object)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut attributes = LinkDetach {
+        link: link.as_raw_fd() as u32,
+    };
+    bpf(BPF_LINK_DETACH, &mut attributes).map(drop)
+}
+
+/// A pointer as `bpf(2)` takes it.
+pub(super) fn address<T>(pointer: *mut T) -> u64 {
+    pointer.addr() as u64
+}
+
+/// The system call.
+pub(super) fn bpf<A: Attributes>(
+    command: libc::c_int,
+    attributes: &mut A,
+) -> io::Result<libc::c_int> {
+    let (pointer, size) = (&raw mut *attributes, size_of::<A>());
+    // SAFETY: `Attributes` promises layout and pointers.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size) };
+    match libc::c_int::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
