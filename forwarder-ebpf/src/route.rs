@@ -99,7 +99,7 @@ fn fill(fib: &mut FibLookup, packet: &Packet, to: &FlowKey<V4>) {
     fib.l4_protocol = to.protocol;
     fib.sport = packet.key.source_port_be;
     fib.dport = to.destination_port_be;
-    // 1 asks for the route's MTU in return (since 5.13, commit 35fb1e25ac; the field stays 1 before).
+    // 1 asks for the route's MTU in return (since 5.12, commit e1850ea9bd9e; the field stays 1 before).
     fib.__bindgen_anon_1.tot_len = 1;
     fib.__bindgen_anon_2.tos = packet.tos;
     fib.__bindgen_anon_3.ipv4_src = packet.key.source.raw();

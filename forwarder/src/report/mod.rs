@@ -35,7 +35,7 @@ pub struct Status {
     pub flows: Fill,
     /// TCP flows whose handshake is not finished.
     pub half_open: Fill,
-    /// Rules, each once per protocol and backend.
+    /// Rules in the configuration.
     pub rules: Fill,
     /// What was sent on.
     pub forwarded: Forwarded,
@@ -105,7 +105,7 @@ pub struct Forwarded {
     pub xdp_packets: u64,
     /// On the slow path.
     pub tc_packets: u64,
-    /// On both, with the link layer's header.
+    /// On both, counted from the IP header.
     pub bytes: u64,
 }
 
@@ -143,7 +143,7 @@ pub struct RuleReport {
 pub struct Traffic {
     /// Packets, a large segment counting as one.
     pub packets: u64,
-    /// Bytes with the link layer's header.
+    /// Bytes, counted from the IP header.
     pub bytes: u64,
 }
 
@@ -154,7 +154,7 @@ pub struct FlowReport {
     pub rule: String,
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// Netfilter's name of the state, in lower case.
+    /// Netfilter's name of the state where it has one, in upper case as conntrack prints it.
     pub state: String,
     /// As the client sends it, before translation.
     pub original: Direction,
@@ -177,7 +177,7 @@ pub struct Direction {
     pub destination: String,
     /// Packets so far.
     pub packets: u64,
-    /// Bytes so far, with the link layer's header.
+    /// Bytes so far, counted from the IP header.
     pub bytes: u64,
     /// Where it arrives.
     pub interface: String,
