@@ -99,6 +99,13 @@ fn a_reload_changes_rules_and_a_bad_one_changes_nothing() -> Result<()> {
 #[test]
 fn flags_a_second_daemon_and_the_end() -> Result<()> {
     let rig = Rig::s0(IPTABLES, &[])?;
+    let forwarding = || {
+        rig.hosts
+            .gateway
+            .sysctl_value("net/ipv4/conf/lo/forwarding")
+    };
+    rig.hosts.gateway.sysctl("net/ipv4/ip_forward", "0")?;
+    assert_eq!(forwarding()?.trim(), "0");
     let _server = Server::start(&rig.hosts.server, "195.228.245.1:7", echo)?;
     let directory = tempfile::tempdir()?;
     let socket = socket_in(directory.path());
@@ -138,10 +145,7 @@ fn flags_a_second_daemon_and_the_end() -> Result<()> {
     output(gateway.command(binary()?).arg("detach"), PATIENCE)?;
     connect_within(&rig.hosts.client, S0::at_gateway(7), Duration::from_secs(1))
         .expect_err("nothing forwards any more");
-    assert_eq!(
-        gateway.sysctl_value("net/ipv4/conf/lo/forwarding")?.trim(),
-        "0"
-    );
+    assert_eq!(forwarding()?.trim(), "0", "forwarding is still on for lo");
     Ok(())
 }
 

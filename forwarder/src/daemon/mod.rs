@@ -66,17 +66,19 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     }));
     let mut sweep = interval(running.sweep_interval());
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due: Option<(Instant, Change)> = None;
+    let mut due: Due = None;
+    let mut followed = Instant::now();
     loop {
         let wake = due.map_or_else(far_away, |(at, _)| at);
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload(&running),
-            change = watch.next() => due = postpone(due, change),
+            change = watch.next() => due = postpone(due, followed, change),
             () = sleep_until(wake), if due.is_some() => {
                 let change = due.take().map_or(Change::None, |(_, change)| change);
                 follow(&running, change, &watch).await;
+                followed = Instant::now();
             }
             _ = sweep.tick() => running.sweep(&watch.handle).await,
         }
@@ -87,14 +89,17 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first change waits for a moment, later ones join it.
-fn postpone(due: Option<(Instant, Change)>, change: Change) -> Option<(Instant, Change)> {
+/// A change after a quiet time is due at once; those that come soon after it wait and are taken as one.
+fn postpone(due: Due, followed: Instant, change: Change) -> Due {
     match (due, change) {
         (None, Change::None) => None,
-        (None, change) => Some((Instant::now() + SETTLE, change)),
+        (None, change) => Some((followed + SETTLE, change)),
         (Some((at, before)), change) => Some((at, before.max(change))),
     }
 }
+
+/// When to follow which change.
+type Due = Option<(Instant, Change)>;
 
 fn far_away() -> Instant {
     Instant::now() + Duration::from_secs(3600)

@@ -1,7 +1,8 @@
 //! The running daemon: its configuration, its datapath, and what it knows of the network.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::{RunOptions, start};
 use crate::{
-    config::{self, Config, Mode},
+    config::{self, Config, Mode, Source},
     datapath::{Attached, Datapath, Link, Swept},
     network::{self, Change, Network},
     report::Hook,
@@ -146,11 +147,36 @@ impl State {
     fn apply(&mut self, network: Network) -> anyhow::Result<()> {
         self.datapath.set_devices(&network.links)?;
         self.datapath.set_addresses(&network.addresses)?;
+        self.forget_addresses(&network)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
         self.datapath.set_rules(&self.config.rules, index)?;
         self.datapath.bump_generation()?;
         self.network = network;
         self.attach()
+    }
+
+    /// Ends the flows that masquerade as an address this host no longer has: nothing comes back to them,
+    /// and a client that tries again must get the new address.
+    fn forget_addresses(&mut self, network: &Network) -> anyhow::Result<()> {
+        let has = |address| network.addresses.iter().any(|one| one.address == address);
+        let before = self.network.addresses.iter().map(|one| one.address);
+        let gone: BTreeSet<Ipv4Addr> = before.filter(|address| !has(*address)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let rules = self.config.rules.iter();
+        let masquerading: Vec<&str> = rules
+            .filter(|rule| rule.source == Source::Masquerade)
+            .map(|rule| rule.name.as_str())
+            .collect();
+        let names = self.datapath.rule_names();
+        let ended = self.datapath.remove_flows(|flow| {
+            let name = names.get(&flow.original_entry.rule);
+            name.is_some_and(|name| masquerading.contains(&name.as_str()))
+                && gone.contains(&flow.original_entry.rewrite.source.into())
+        })?;
+        info!("own addresses are gone: {ended} flows that masqueraded as them have ended");
+        Ok(())
     }
 
     /// Serves every configured interface that exists, and no other.

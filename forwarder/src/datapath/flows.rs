@@ -118,6 +118,22 @@ impl Datapath {
         Ok(flows)
     }
 
+    /// Removes the flows that `end` picks; returns how many.
+    ///
+    /// # Errors
+    /// The kernel refuses to read or write a map.
+    pub fn remove_flows(&mut self, end: impl Fn(&Flow) -> bool) -> anyhow::Result<usize> {
+        let flows = self.flows()?;
+        let keys: Vec<Key> = flows
+            .iter()
+            .filter(|flow| end(flow))
+            .flat_map(|flow| [flow.original, flow.reply])
+            .collect();
+        self.tables.flows_batch.delete(&keys)?;
+        self.tables.half_open_batch.delete(&keys)?;
+        Ok(keys.len() / 2)
+    }
+
     /// How many established and half-open flows there are.
     ///
     /// # Errors
