@@ -104,6 +104,20 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether the forwarder itself, and not the packet, is at fault: something is full, missing or switched
+    /// off, and an operator should know at once.
+    pub const fn is_shortage(self) -> bool {
+        matches!(
+            self,
+            Self::FlowTableFull
+                | Self::HalfOpenFull
+                | Self::PortsExhausted
+                | Self::NoSourceAddress
+                | Self::ForwardingDisabled
+                | Self::SlowPathFailed
+        )
+    }
+
     /// How many there are: the length of the counter table.
     pub const COUNT: u32 = Self::ALL.len() as u32;
 }

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use forwarder_common::reason::Reason;
 use rtnetlink::Handle;
 use tracing::{debug, info, warn};
 
 use super::{RunOptions, start};
 use crate::{
     config::{self, Config, Mode, Source},
-    datapath::{Attached, Datapath, Link, Swept},
+    datapath::{Attached, Datapath, Link},
     network::{self, Change, Network},
     report::Hook,
 };
@@ -34,18 +35,21 @@ pub(super) struct State {
     pub(super) network: Network,
     /// By interface name.
     pub(super) attached: BTreeMap<String, Attached>,
-    pub(super) swept: Swept,
+    /// The counters of reasons at the last look for shortages.
+    told: Vec<(Reason, u64)>,
 }
 
 impl Running {
     pub(super) fn new(config: Config, options: RunOptions, datapath: Datapath, hz: u64) -> Self {
+        // What an earlier daemon has counted, it has told.
+        let told = datapath.reasons().unwrap_or_default();
         Self {
             state: Mutex::new(State {
                 config,
                 datapath,
                 network: Network::default(),
                 attached: BTreeMap::new(),
-                swept: Swept::default(),
+                told,
             }),
             options,
             since: Instant::now(),
@@ -206,6 +210,24 @@ impl State {
         self.datapath.detach_others(&indices)
     }
 
+    /// A line for every shortage that packets have met since the last look.
+    fn tell_shortages(&mut self) -> anyhow::Result<()> {
+        let counts = self.datapath.reasons()?;
+        for (reason, count) in &counts {
+            let before = self.told.iter().find(|(told, _)| told == reason);
+            let more = count - before.map_or(0, |(_, count)| *count);
+            if more != 0 && reason.is_shortage() {
+                warn!(
+                    "{more} packets dropped, {}: {}",
+                    reason.name(),
+                    reason.sentence()
+                );
+            }
+        }
+        self.told = counts;
+        Ok(())
+    }
+
     fn serve(&mut self, link: &Link, mode: Mode) -> anyhow::Result<Attached> {
         let native =
             network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
@@ -221,7 +243,6 @@ impl State {
             debug!("removed {} expired flows", swept.removed);
         }
         self.datapath.free_slots(&self.config.rules, &swept.rules)?;
-        self.swept = swept;
-        Ok(())
+        self.tell_shortages()
     }
 }
