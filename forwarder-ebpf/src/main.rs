@@ -17,6 +17,7 @@ mod ports;
 mod route;
 mod rules;
 mod tc;
+mod tell;
 mod xdp;
 
 /// The kernel offers several helpers to GPL-compatible programs only.

@@ -88,6 +88,8 @@ pub struct Scratch {
     pub reply: FlowEntry<V4>,
     /// A question to the routing table.
     pub fib: bpf_fib_lookup,
+    /// `bpf_jiffies64` when this CPU last said something in words.
+    pub told: u64,
 }
 
 /// One record.

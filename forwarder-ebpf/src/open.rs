@@ -47,6 +47,7 @@ pub fn open<H: Hook>(
         original,
         reply,
         fib,
+        ..
     } = unsafe { &mut *scratch };
     let way = route::resolve(hook, packet, &to, settings, fib)?;
     // Before the flow is made: a packet that ends here opens nothing.

@@ -10,7 +10,7 @@ use forwarder_common::{
     settings::Settings,
 };
 
-use crate::{lookup::Table, maps::MASQUERADE, route::Resolved};
+use crate::{lookup::Table, maps::MASQUERADE, route::Resolved, tell};
 
 /// The source address that the backend will see.
 #[inline(always)]
@@ -69,6 +69,7 @@ pub fn reserve(
             return Ok(());
         }
     }
+    tell::ports_exhausted(to);
     Err(Reason::PortsExhausted)
 }
 

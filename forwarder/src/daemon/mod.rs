@@ -66,6 +66,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     }));
     let mut sweep = interval(running.sweep_interval());
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut words = running.words()?;
     let mut due: Due = None;
     let mut followed = Instant::now();
     loop {
@@ -79,6 +80,11 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
                 let change = due.take().map_or(Change::None, |(_, change)| change);
                 follow(&running, change, &watch).await;
                 followed = Instant::now();
+            }
+            words = words.readable_mut() => {
+                let mut words = words?;
+                words.get_inner_mut().flush();
+                words.clear_ready();
             }
             _ = sweep.tick() => running.sweep(&watch.handle).await,
         }

@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::{Context as _, anyhow};
 use forwarder_common::reason::Reason;
 use rtnetlink::Handle;
+use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, info, warn};
 
 use super::{RunOptions, start};
 use crate::{
     config::{self, Config, Mode, Source},
-    datapath::{Attached, Datapath, Link},
+    datapath::{Attached, Datapath, Link, Words},
     network::{self, Change, Network},
     report::Hook,
 };
@@ -99,6 +101,15 @@ impl Running {
             }
             Err(error) => warn!("cannot look at the network: {error:#}"),
         }
+    }
+
+    /// What the programs say in words, to be written to the log.
+    pub(super) fn words(&self) -> anyhow::Result<AsyncFd<Words>> {
+        let words = self.state().datapath.take_words();
+        let words = words.context("the programs' messages are read already")?;
+        // SAFETY: the descriptor is the ring buffer's, which `Words` owns for as long as it lives.
+        let words = unsafe { AsyncFd::register_with_interest(words, Interest::READABLE) };
+        words.map_err(|_| anyhow!("cannot wait for the programs' messages"))
     }
 
     /// Often enough that the shortest timeout is kept within a quarter, at most every ten seconds.

@@ -16,6 +16,7 @@ mod programs;
 mod rules;
 mod syscall;
 mod tables;
+mod words;
 
 pub use attach::Attached;
 pub use clock::Clock;
@@ -26,3 +27,4 @@ pub use flows::{Flow, Swept, ends, timeout};
 pub use object::{Datapath, Sizes};
 pub use pins::Pins;
 pub use programs::TestRun;
+pub use words::Words;

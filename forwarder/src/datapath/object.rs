@@ -13,6 +13,7 @@ use super::{
     pins::Pins,
     programs::Programs,
     tables::{Names, Tables},
+    words::Words,
 };
 
 /// The object that build.rs compiled from `forwarder-ebpf`.
@@ -36,6 +37,7 @@ pub struct Datapath {
     pub(super) names: Names,
     pub(super) sizes: Sizes,
     pub(super) pins: Option<Pins>,
+    pub(super) words: Option<Words>,
 }
 
 /// Maps that outlive the daemon: all but scratch space.
@@ -81,12 +83,14 @@ impl Datapath {
         let tables = Tables::take(&mut ebpf)?;
         let sizes = tables.sizes();
         let names = tables.names()?;
+        let words = Some(Words::listen(&mut ebpf)?);
         Ok(Self {
             programs: Programs::load(ebpf)?,
             tables,
             names,
             sizes,
             pins,
+            words,
         })
     }
 
