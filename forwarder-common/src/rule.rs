@@ -40,6 +40,48 @@ pub struct Shape {
 /// 2 × 2 × 17 combinations: as many as there can be.
 pub const MAX_SHAPES: u32 = 68;
 
+/// Which shapes are in force: a half of the shape table and how many entries of it, in one word, so that a
+/// change of rules takes effect in one write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShapeRange(u32);
+
+impl ShapeRange {
+    const UPPER_HALF: u32 = 1 << 8;
+
+    /// From [`crate::settings::Settings::shapes`].
+    #[inline(always)]
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
+    /// As it is stored.
+    #[inline(always)]
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// Index of the first.
+    #[inline(always)]
+    pub const fn first(self) -> u32 {
+        if self.0 & Self::UPPER_HALF != 0 {
+            MAX_SHAPES
+        } else {
+            0
+        }
+    }
+
+    /// How many.
+    #[inline(always)]
+    pub const fn count(self) -> u32 {
+        self.0 & (Self::UPPER_HALF - 1)
+    }
+
+    /// `count` entries of the half that is not in force now.
+    pub const fn other_half(self, count: usize) -> Self {
+        Self((self.0 & Self::UPPER_HALF) ^ Self::UPPER_HALF | count as u32)
+    }
+}
+
 /// What a listener leads to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ pub struct Settings {
     /// Counts changes of routes, neighbours, links and addresses. Cached routes of another generation
     /// are asked for again. Never 0, which new entries use for "not asked yet".
     pub generation: u32,
-    /// How many entries of the shape table are in use.
+    /// The shapes in force, as a [`crate::rule::ShapeRange`].
     pub shapes: u32,
     /// First source port that translation may choose, host byte order.
     pub port_first: u16,

@@ -32,9 +32,9 @@ pub static HALF_OPEN: HashMap<FlowKey<V4>, FlowEntry<V4>> = HashMap::with_max_en
 pub static LISTENERS: HashMap<ListenerKey<V4>, RuleEntry<V4>> =
     HashMap::with_max_entries(1 << 21, BPF_F_NO_PREALLOC);
 
-/// The wildcard combinations that [`LISTENERS`] holds, most specific first.
+/// The wildcard combinations that [`LISTENERS`] holds, most specific first, in one half of the table.
 #[map]
-pub static SHAPES: Array<Shape> = Array::with_max_entries(MAX_SHAPES, 0);
+pub static SHAPES: Array<Shape> = Array::with_max_entries(2 * MAX_SHAPES, 0);
 
 /// The backends of all rules, each rule's in a row, in one half of the table: a reload fills the other
 /// half before it changes the first listener. Placeholder size.

@@ -103,7 +103,7 @@ fn refresh<H: Hook>(
     let fib = unsafe { &mut (*scratch).fib };
     let Resolved { route, next_hop } = route::resolve(hook, packet, &to, settings, fib)?;
     flow.route = route;
-    Ok(if route.generation == settings.generation {
+    Ok(if route.generation != 0 {
         Way::Frame
     } else {
         Way::Neighbour(route.egress, next_hop)

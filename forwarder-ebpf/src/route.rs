@@ -44,6 +44,9 @@ pub fn resolve<H: Hook>(
     settings: &Settings,
     fib: &mut FibLookup,
 ) -> Result<Resolved, Reason> {
+    // Before asking: a change while the kernel answers must make this answer old.
+    // SAFETY: a reference, read as the volatile value that userspace makes it.
+    let generation = unsafe { (&raw const settings.generation).read_volatile() };
     fill(fib, packet, to);
     let answer = ask(hook, fib)?;
     let route = match answer {
@@ -57,7 +60,7 @@ pub fn resolve<H: Hook>(
             let route_mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
             Route::new(
                 fib.ifindex,
-                settings.generation,
+                generation,
                 Macs::new(fib.dmac, fib.smac),
                 mtu(device, route_mtu),
                 device.flags as u16,

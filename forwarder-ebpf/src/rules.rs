@@ -3,7 +3,7 @@
 use forwarder_common::{
     address::{Address, V4, mix},
     flow::FlowKey,
-    rule::{Backend, ListenerKey, MAX_SHAPES, RuleEntry, Shape},
+    rule::{Backend, ListenerKey, MAX_SHAPES, RuleEntry, Shape, ShapeRange},
     settings::Settings,
 };
 
@@ -16,11 +16,12 @@ pub fn find(
     ingress: u32,
     settings: &Settings,
 ) -> Option<&'static RuleEntry<V4>> {
+    let shapes = ShapeRange::from_raw(settings.shapes);
     for index in 0..MAX_SHAPES {
-        if index >= settings.shapes {
+        if index >= shapes.count() {
             break;
         }
-        let Some(shape) = SHAPES.get(index) else {
+        let Some(shape) = SHAPES.get(shapes.first() + index) else {
             break;
         };
         // SAFETY: rules are replaced whole by userspace; the entry stays readable until the program ends.

@@ -95,6 +95,41 @@ fn a_reload_changes_rules_and_a_bad_one_changes_nothing() -> Result<()> {
     Ok(())
 }
 
+/// Tables keep their size until everything is detached; the daemon must know which one they have.
+#[test]
+fn a_restart_with_other_limits_keeps_the_tables() -> Result<()> {
+    let (hosts, mut forwarder) = with_extra(Mode::Tc, "[limits]\nrules = 10\n")?;
+    let _server = Server::start(&hosts.server, "195.228.245.1:7", echo)?;
+    let mut before = connect(&hosts.client, S0::at_gateway(7))?;
+    forwarder.kill()?;
+    let text = fs::read_to_string(forwarder.config())?;
+    fs::write(forwarder.config(), text.replace("rules = 10", "rules = 20"))?;
+    forwarder.restart()?;
+    assert_eq!(forwarder.query("status")?["rules"]["limit"], 10);
+    tcp_exchange(&mut before, b"from before")?;
+    let mut after = connect(&hosts.client, S0::at_gateway(7))?;
+    tcp_exchange(&mut after, b"from after")?;
+    Ok(())
+}
+
+#[test]
+fn a_reload_changes_source_ports() -> Result<()> {
+    let (hosts, forwarder) = with_extra(Mode::Tc, "[limits]\nsource-ports = \"2000-2009\"\n")?;
+    let server = Server::start(&hosts.server, "195.228.245.1:7", echo)?;
+    let seen_in = |ports: std::ops::RangeInclusive<u16>| {
+        let mut stream = connect(&hosts.client, S0::at_gateway(7))?;
+        tcp_exchange(&mut stream, b"which port")?;
+        let port = server.peers().last().map_or(0, SocketAddr::port);
+        anyhow::ensure!(ports.contains(&port), "port {port} is not in {ports:?}");
+        Ok(())
+    };
+    seen_in(2000..=2009)?;
+    let text = fs::read_to_string(forwarder.config())?;
+    fs::write(forwarder.config(), text.replace("2000-2009", "3000-3009"))?;
+    forwarder.listing("reload")?;
+    seen_in(3000..=3009)
+}
+
 /// The form without a file, a second daemon beside it, Ctrl-C, and the way back to nothing.
 #[test]
 fn flags_a_second_daemon_and_the_end() -> Result<()> {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 /// Forwards TCP and UDP connections to other hosts with eBPF, without the kernel's stack.
 #[derive(Debug, Parser)]
 #[command(
+    bin_name = "forwarder",
     name = "forwarder",
     version,
     after_help = "Example: forwarder check /etc/forwarder/forwarder.toml"

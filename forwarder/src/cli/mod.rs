@@ -17,6 +17,7 @@ use clap::Parser;
 use crate::config::{self, ConfigErrors};
 use crate::control::Request;
 use crate::daemon;
+use crate::report;
 use args::{CheckArgs, Cli, Command};
 
 const FAILED: u8 = 1;
@@ -53,8 +54,8 @@ fn check(args: &CheckArgs) -> Result<()> {
         .as_deref()
         .unwrap_or(Path::new(config::DEFAULT_PATH));
     let config = config::load(path)?;
-    let rules = output::counted(config.rules.len(), "rule");
-    let interfaces = output::counted(config.interfaces.len(), "interface");
+    let rules = report::counted(config.rules.len(), "rule");
+    let interfaces = report::counted(config.interfaces.len(), "interface");
     output::line(&format!(
         "{}: good, {rules} on {interfaces}",
         path.display()

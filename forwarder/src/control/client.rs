@@ -50,9 +50,6 @@ fn problem(socket: &Path, error: io::Error) -> ControlError {
         }
         io::ErrorKind::PermissionDenied => ControlError::Permission(path),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ControlError::Timeout(path),
-        _ => ControlError::Io {
-            path,
-            source: error,
-        },
+        _ => ControlError::Io { path, error },
     }
 }

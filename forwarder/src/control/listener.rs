@@ -124,9 +124,6 @@ fn refusal(path: &Path, error: io::Error) -> ControlError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => ControlError::Permission(path),
         io::ErrorKind::AddrInUse => ControlError::InUse(path),
-        _ => ControlError::Io {
-            path,
-            source: error,
-        },
+        _ => ControlError::Io { path, error },
     }
 }

@@ -60,8 +60,8 @@ pub enum ControlError {
     InUse(PathBuf),
     #[error("{} exists and is not a socket: remove it, or configure another socket", .0.display())]
     NotASocket(PathBuf),
-    #[error("cannot use the socket {}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("cannot use the socket {}: {error}; its directory must exist and be writable", path.display())]
+    Io { path: PathBuf, error: io::Error },
     #[error("the forwarder on {} did not answer in time: see its log", .0.display())]
     Timeout(PathBuf),
     #[error("the forwarder on {} gave an answer this version does not understand ({reason}): restart it after an upgrade", path.display())]

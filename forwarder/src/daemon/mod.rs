@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -64,8 +64,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(listener, running.clone(), async {
         let _ = stopped.await;
     }));
-    let mut sweep = interval(running.sweep_interval());
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = Instant::now();
     let mut words = running.words()?;
     let mut due: Due = None;
     let mut followed = Instant::now();
@@ -86,7 +85,11 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
                 words.get_inner_mut().flush();
                 words.clear_ready();
             }
-            _ = sweep.tick() => running.sweep(&watch.handle).await,
+            () = sleep_until(sweep) => {
+                running.sweep(&watch.handle).await;
+                // Asked every time: a reload may have changed the timeouts.
+                sweep = Instant::now() + running.sweep_interval();
+            }
         }
     }
     let _ = stop.send(());

@@ -18,7 +18,7 @@ use crate::{
     config::{self, Config, Mode, Source},
     datapath::{Attached, Datapath, Link, Words},
     network::{self, Change, Network},
-    report::Hook,
+    report::{Hook, counted},
 };
 
 /// Shared between the watching loop and the control socket.
@@ -150,10 +150,10 @@ impl Running {
             return Err(error);
         }
         Ok(format!(
-            "reloaded {}: {} rules on {} interfaces",
+            "reloaded {}: {} on {}",
             path.display(),
-            state.config.rules.len(),
-            state.config.interfaces.len()
+            counted(state.config.rules.len(), "rule"),
+            counted(state.config.interfaces.len(), "interface")
         ))
     }
 }
@@ -163,6 +163,7 @@ impl State {
         self.datapath.set_devices(&network.links)?;
         self.datapath.set_addresses(&network.addresses)?;
         self.forget_addresses(&network)?;
+        start::set_source_ports(&mut self.datapath, &self.config.limits)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
         self.datapath.set_rules(&self.config.rules, index)?;
         self.datapath.bump_generation()?;

@@ -15,10 +15,11 @@ use tracing::{info, warn};
 
 use super::{RunOptions, running::Running};
 use crate::{
-    config::{Config, Limits},
+    config::{Config, Limits, Rule},
     control::Listener,
     datapath::{Datapath, Pins, Sizes, detach_all},
     network::{self, Network},
+    report::counted,
 };
 
 /// Makes this process the one forwarder of its network namespace: a name in the abstract namespace of Unix
@@ -58,6 +59,14 @@ pub(super) async fn start(
     let pins = Pins::here()?;
     let adopted = pins.exist();
     pins.create()?;
+    match pins.sweep() {
+        Ok(0) => {}
+        Ok(count) => info!(
+            "removed what {} left behind",
+            counted(count, "ended namespace")
+        ),
+        Err(error) => warn!("cannot look for pins of namespaces that are gone: {error:#}"),
+    }
     match fill(config, options, network, pins.clone()) {
         Ok(running) => {
             let how = if adopted {
@@ -113,11 +122,9 @@ fn fill(
     {
         settings.loopback_forwarding = 1;
     }
-    let ports = source_ports(&config.limits);
-    (settings.port_first, settings.port_last) = ports.range;
-    (settings.local_first, settings.local_last) = ports.hole;
     datapath.set_settings(settings)?;
     let running = Running::new(config, options, datapath, clock.hz);
+    warn_of_local_ports(&running.state().config.rules);
     running.apply(network)?;
     Ok(running)
 }
@@ -130,23 +137,30 @@ pub(super) fn sizes(limits: &Limits) -> Sizes {
     }
 }
 
-struct SourcePorts {
-    range: (u16, u16),
-    hole: (u16, u16),
+/// Tells the programs which source ports they may give: the configured range as it is, by default every
+/// unprivileged port but those that the host gives its own connections, so that the two never meet.
+pub(super) fn set_source_ports(datapath: &mut Datapath, limits: &Limits) -> anyhow::Result<()> {
+    let mut settings = datapath.settings()?;
+    let (range, hole) = match limits.ports {
+        Some(ports) => ((ports.first, ports.last), (1, 0)),
+        None => ((1024, u16::MAX), network::local_ports()),
+    };
+    (settings.port_first, settings.port_last) = range;
+    (settings.local_first, settings.local_last) = hole;
+    datapath.set_settings(settings)
 }
 
-/// The configured range as it is; by default every unprivileged port but those that the host gives its own
-/// connections, so that the two never meet.
-fn source_ports(limits: &Limits) -> SourcePorts {
-    match limits.ports {
-        Some(ports) => SourcePorts {
-            range: (ports.first, ports.last),
-            hole: (1, 0),
-        },
-        None => SourcePorts {
-            range: (1024, u16::MAX),
-            hole: network::local_ports(),
-        },
+/// A rule for ports that the host gives its own connections takes the replies to some of those as well.
+pub(super) fn warn_of_local_ports(rules: &[Rule]) {
+    let (first, last) = network::local_ports();
+    for rule in rules {
+        let ports = rule.listen.ports;
+        if ports.first <= last && ports.last >= first {
+            warn!(
+                "rule `{}` listens on ports that this host gives its own connections ({first}-{last}): replies to those are taken for the rule's; see net.ipv4.ip_local_port_range",
+                rule.name
+            );
+        }
     }
 }
 

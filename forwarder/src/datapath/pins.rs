@@ -105,6 +105,33 @@ impl Pins {
         Ok(links)
     }
 
+    /// Removes the pins of network namespaces that are gone: those whose every link has lost its device.
+    /// Returns of how many namespaces.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn sweep(&self) -> anyhow::Result<usize> {
+        let mut count = 0;
+        let parent = self.directory.parent().context("pins have a directory")?;
+        for entry in fs::read_dir(parent)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path == self.directory || !name.contains("-netns-") {
+                continue;
+            }
+            let other = Self {
+                directory: path.clone(),
+            };
+            let links = other.links()?;
+            let gone = |path: &Path| syscall::link_device(path).is_ok_and(|index| index == 0);
+            if !links.is_empty() && links.iter().all(|(path, _, _)| gone(path)) {
+                other.remove()?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     /// Removes everything, links first; returns how many pins there were.
     pub(super) fn remove(&self) -> anyhow::Result<usize> {
         let mut count = 0;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use aya::maps::lpm_trie::Key;
 use forwarder_common::{
     address::V4,
-    rule::{ClientKey, MAX_SHAPES, NAME_LENGTH, Shape},
+    rule::{ClientKey, NAME_LENGTH, Shape, ShapeRange},
     stats::RuleTraffic,
 };
 
@@ -129,7 +129,8 @@ impl Datapath {
 
     /// Writes the backends into the half that no listener leads to, and makes the new listeners lead there.
     fn place_backends(&mut self, contents: &mut Contents) -> anyhow::Result<()> {
-        let half = self.tables.backends.len() / 2;
+        // The table is made twice as long as the rule tables.
+        let half = self.sizes.rules;
         anyhow::ensure!(
             contents.backends.len() as u64 <= u64::from(half),
             "{} backends do not fit into a table made for {half}: raise `limits.rules`, then `forwarder detach`",
@@ -157,7 +158,8 @@ impl Datapath {
         Ok(ids)
     }
 
-    /// Writes the shapes of `new` and of the listeners still there, so that both are found meanwhile.
+    /// Puts the shapes of `new` in force, and those of the listeners in `old`, so that both are found while
+    /// the listeners change. They are written into the half of the table that is not in use.
     fn write_shapes(
         &mut self,
         new: &BTreeSet<Shape>,
@@ -170,12 +172,12 @@ impl Datapath {
             shift: *shift,
             padding: 0,
         }));
-        let count = u32::try_from(shapes.len())?.min(MAX_SHAPES);
-        for (index, shape) in (0..count).zip(&shapes) {
+        let mut settings = self.settings()?;
+        let half = ShapeRange::from_raw(settings.shapes).other_half(shapes.len());
+        for (index, shape) in (half.first()..).zip(&shapes) {
             self.tables.shapes.set(index, shape, 0)?;
         }
-        let mut settings = self.settings()?;
-        settings.shapes = count;
+        settings.shapes = half.raw();
         self.set_settings(settings)
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 /// `enum bpf_cmd` in include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// A member of `union bpf_attr`, from its start.
@@ -34,6 +35,18 @@ struct Object {
 // SAFETY: as in the kernel's header.
 unsafe impl Attributes for Object {}
 
+/// `info`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Info {
+    descriptor: u32,
+    length: u32,
+    info: u64,
+}
+
+// SAFETY: as in the kernel's header.
+unsafe impl Attributes for Info {}
+
 /// `link_detach`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -47,6 +60,30 @@ unsafe impl Attributes for LinkDetach {}
 /// Takes the pinned link at `path` off its device now (Linux 5.9, commit 73b11c2ab072): removing the pin
 /// alone leaves that to a worker in the kernel.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open(path)?;
+    let mut attributes = LinkDetach {
+        link: link.as_raw_fd() as u32,
+    };
+    bpf(BPF_LINK_DETACH, &mut attributes).map(drop)
+}
+
+/// Index of the device that the pinned XDP or TCX link at `path` is on; 0 if the device is gone.
+pub(super) fn link_device(path: &Path) -> io::Result<u32> {
+    let link = open(path)?;
+    // struct bpf_link_info: type, id, prog_id, padding, then the union, whose `xdp` and `tcx` members begin
+    // with the index.
+    let mut info = [0_u32; 32];
+    let mut attributes = Info {
+        descriptor: link.as_raw_fd() as u32,
+        length: size_of_val(&info) as u32,
+        info: address(info.as_mut_ptr()),
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(info[4])
+}
+
+/// Opens the pinned object at `path`.
+fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut object = Object {
         path: address(name.as_ptr().cast_mut()),
@@ -55,11 +92,7 @@ pub(super) fn detach_link(path: &Path) -> io::Result<()> {
     };
     let descriptor = bpf(BPF_OBJ_GET, &mut object)?;
     // SAFETY: the kernel has just made this descriptor for us.
-    let link = unsafe { OwnedFd::from_raw_fd(descriptor) };
-    let mut attributes = LinkDetach {
-        link: link.as_raw_fd() as u32,
-    };
-    bpf(BPF_LINK_DETACH, &mut attributes).map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// A pointer as `bpf(2)` takes it.

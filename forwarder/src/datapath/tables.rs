@@ -38,11 +38,15 @@ pub(super) struct Tables {
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) clock: Array<MapData, [u64; 2]>,
+    /// Rules that the statistics tables hold. `Array::len` tells the object's size, not a pinned map's.
+    rules: u32,
 }
 
 impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let (_, rules) = descriptor(ebpf, "RULE_OPENED")?;
         Ok(Self {
+            rules,
             flows_batch: batch(ebpf, "FLOWS")?,
             half_open_batch: batch(ebpf, "HALF_OPEN")?,
             flows: take(ebpf, "FLOWS")?,
@@ -67,7 +71,7 @@ impl Tables {
         Sizes {
             flows: self.flows_batch.capacity() / 2,
             half_open: self.half_open_batch.capacity() / 2,
-            rules: self.rule_opened.len(),
+            rules: self.rules,
         }
     }
 

@@ -18,6 +18,12 @@ pub trait Render {
     fn render(&self) -> String;
 }
 
+/// "1 rule", "2 rules".
+pub fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// `forwarder status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
