@@ -44,10 +44,12 @@ pub fn forwarder_xdp(context: XdpContext) -> u32 {
 #[xdp]
 pub fn forwarder_clock(_context: XdpContext) -> u32 {
     if let Some(clock) = CLOCK.get_ptr_mut(0) {
-        // SAFETY: both helpers take no argument and only read clocks.
-        let now = unsafe { [bpf_jiffies64(), bpf_ktime_get_ns()] };
+        // SAFETY: the helper takes no argument and only reads a clock.
+        let jiffies = unsafe { bpf_jiffies64() };
+        // SAFETY: as above.
+        let nanoseconds = unsafe { bpf_ktime_get_ns() };
         // SAFETY: `get_ptr_mut` returned a live map value.
-        unsafe { *clock = now };
+        unsafe { *clock = [jiffies, nanoseconds] };
     }
     XDP_PASS
 }

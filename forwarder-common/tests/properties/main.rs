@@ -14,13 +14,15 @@ use forwarder_common::{
     reason::Reason,
     rewrite,
 };
-use packets::{Sample, garbage, mutated, sample, verify};
+use packets::{Sample, garbage, host, mutated, sample, verify};
 use proptest::prelude::*;
 
 const NEXT_HOP: Macs = Macs::new([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
 
 fn tuple() -> impl Strategy<Value = (u32, u32, u16, u16)> {
-    any::<(u32, u32, u16, u16)>()
+    let addresses =
+        (host(), host()).prop_map(|(a, b)| (u32::from_ne_bytes(a), u32::from_ne_bytes(b)));
+    (addresses, any::<(u16, u16)>()).prop_map(|((a, b), (c, d))| (a, b, c, d))
 }
 
 /// Parses `bytes` and says what was found; the pointers in it are not used any more.
