@@ -32,15 +32,7 @@ pub fn open<H: Hook>(
     if packet.transport == Transport::Tcp && !packet.flags.opens() {
         return Err(Reason::TcpNoFlow);
     }
-    let backend = rules::choose_backend(key, rule).ok_or(Reason::NoRule)?;
-    let port = backend.port_for(u16::from_be(key.destination_port_be), rule.first_port);
-    let mut to = FlowKey::new(
-        key.source,
-        backend.address,
-        key.source_port_be,
-        port.to_be(),
-        key.protocol,
-    );
+    let mut to = rules::target(key, rule).ok_or(Reason::NoRule)?;
     let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
     // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
     let Scratch {

@@ -50,10 +50,24 @@ fn listener(key: &FlowKey<V4>, ingress: u32, shape: &Shape) -> ListenerKey<V4> {
     }
 }
 
+/// The tuple of a new flow's packets after DNAT: its backend's address and port, the source still the client.
+#[inline(always)]
+pub fn target(key: &FlowKey<V4>, rule: &RuleEntry<V4>) -> Option<FlowKey<V4>> {
+    let backend = choose_backend(key, rule)?;
+    let port = backend.port_for(u16::from_be(key.destination_port_be), rule.first_port);
+    Some(FlowKey::new(
+        key.source,
+        backend.address,
+        key.source_port_be,
+        port.to_be(),
+        key.protocol,
+    ))
+}
+
 /// The backend for a new flow: by the client's address and port, so that connections of one client
 /// spread and a repeated SYN goes where the first one went.
 #[inline(always)]
-pub fn choose_backend(key: &FlowKey<V4>, rule: &RuleEntry<V4>) -> Option<&'static Backend<V4>> {
+fn choose_backend(key: &FlowKey<V4>, rule: &RuleEntry<V4>) -> Option<&'static Backend<V4>> {
     let mut index = rule.backends;
     if rule.backend_count > 1 {
         let client = key.source.digest() ^ u32::from(key.source_port_be).rotate_left(16);
