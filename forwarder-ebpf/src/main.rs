@@ -18,6 +18,7 @@ mod route;
 mod rules;
 mod tc;
 mod tell;
+mod window;
 mod xdp;
 
 /// The kernel offers several helpers to GPL-compatible programs only.

@@ -22,7 +22,7 @@ use forwarder_common::{
     stats::HOOK_TC,
 };
 
-use crate::{account, hook::Hook, maps::DEVICES, pipeline};
+use crate::{account, hook::Hook, maps::DEVICES, pipeline, window::Window};
 
 /// On devices without XDP: the whole pipeline for every packet.
 #[classifier]
@@ -94,14 +94,13 @@ const HEADERS: u32 = 14 + 60 + 20;
 /// The packet in an skb, its headers in the linear part.
 struct SkbFrame<'a> {
     context: &'a TcContext,
-    start: usize,
-    end: usize,
+    window: Window,
 }
 
 impl<'a> SkbFrame<'a> {
     #[inline(always)]
     fn new(context: &'a TcContext) -> Option<Self> {
-        let linear = (context.data_end() - context.data()) as u32;
+        let linear = Window::new(context.data(), context.data_end()).length();
         let wanted = if context.len() < HEADERS {
             context.len()
         } else {
@@ -115,8 +114,7 @@ impl<'a> SkbFrame<'a> {
         }
         Some(Self {
             context,
-            start: context.data(),
-            end: context.data_end(),
+            window: Window::new(context.data(), context.data_end()),
         })
     }
 
@@ -148,11 +146,7 @@ impl<'a> SkbFrame<'a> {
 impl Frame for SkbFrame<'_> {
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let first = self.start + offset;
-        if first + size_of::<T>() > self.end {
-            return None;
-        }
-        Some(first as *mut T)
+        self.window.at(offset)
     }
 
     #[inline(always)]

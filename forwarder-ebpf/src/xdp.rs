@@ -24,6 +24,7 @@ use crate::{
     hook::Hook,
     maps::{CLOCK, DEVICES},
     pipeline,
+    window::Window,
 };
 
 /// Translates and sends what it can, hands to TC what it cannot finish, and leaves the rest alone.
@@ -78,8 +79,7 @@ fn hand_off(context: &XdpContext) -> u32 {
 /// The frame in an XDP buffer.
 struct XdpFrame<'a> {
     context: &'a XdpContext,
-    start: usize,
-    end: usize,
+    window: Window,
 }
 
 impl<'a> XdpFrame<'a> {
@@ -87,8 +87,7 @@ impl<'a> XdpFrame<'a> {
     fn new(context: &'a XdpContext) -> Self {
         Self {
             context,
-            start: context.data(),
-            end: context.data_end(),
+            window: Window::new(context.data(), context.data_end()),
         }
     }
 }
@@ -104,16 +103,12 @@ impl XdpFrame<'_> {
 impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
-        let first = self.start + offset;
-        if first + size_of::<T>() > self.end {
-            return None;
-        }
-        Some(first as *mut T)
+        self.window.at(offset)
     }
 
     #[inline(always)]
     fn length(&self) -> u32 {
-        (self.end - self.start) as u32
+        self.window.length()
     }
 
     #[inline(always)]

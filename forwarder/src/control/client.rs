@@ -1,6 +1,8 @@
 //! The asking end, for the command line.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,7 +46,9 @@ fn exchange(socket: &Path, request: Request) -> io::Result<Vec<u8>> {
 
 fn problem(socket: &Path, error: io::Error) -> ControlError {
     let path: PathBuf = socket.to_owned();
+    let other = fs::metadata(&path).is_ok_and(|found| !found.file_type().is_socket());
     match error.kind() {
+        io::ErrorKind::ConnectionRefused if other => ControlError::NotASocket(path),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NotRunning(path)
         }

@@ -15,68 +15,42 @@ const DRVINFO: usize = 196;
 
 /// Drivers of real network cards and paravirtual ones with native XDP: what arrives is wire frames, so XDP
 /// is the fast way. Virtual devices that carry large segments (veth, tap, bridge) are left out on purpose:
-/// TC moves bulk TCP faster there.
-const NATIVE: &[&str] = &[
-    "atlantic",
-    "bnxt_en",
-    "dpaa2-eth",
-    "ena",
-    "enetc",
-    "fsl_dpaa",
-    "fsl_enetc",
-    "gve",
-    "hv_netvsc",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "ixgbevf",
-    "idpf",
-    "mana",
-    "mlx4_en",
-    "mlx5_core",
-    "mvneta",
-    "mvpp2",
-    "netsec",
-    "nfp",
-    "qede",
-    "sfc",
-    "stmmac",
-    "st_gmac",
-    "ti_cpsw",
-    "tsnep",
-    "virtio_net",
-    "vmxnet3",
-    "xen_netfront",
-    "vif",
-];
-
-/// Those of them that take frames which XDP redirects to them, for kernels that do not say (before 6.3).
-const TRANSMIT: &[&str] = &[
-    "bnxt_en",
-    "dpaa2-eth",
-    "ena",
-    "enetc",
-    "fsl_enetc",
-    "gve",
-    "i40e",
-    "ice",
-    "igb",
-    "igc",
-    "ixgbe",
-    "mlx5_core",
-    "mvneta",
-    "mvpp2",
-    "netsec",
-    "qede",
-    "sfc",
-    "stmmac",
-    "st_gmac",
-    "ti_cpsw",
-    "tsnep",
-    "virtio_net",
-    "vmxnet3",
+/// TC moves bulk TCP faster there. With each, whether it takes frames that XDP redirects to it, for kernels
+/// that do not say (before 6.3).
+const NATIVE: &[(&str, bool)] = &[
+    ("atlantic", false),
+    ("bnxt_en", true),
+    ("dpaa2-eth", true),
+    ("ena", true),
+    ("enetc", true),
+    ("fsl_dpaa", false),
+    ("fsl_enetc", true),
+    ("gve", true),
+    ("hv_netvsc", false),
+    ("i40e", true),
+    ("ice", true),
+    ("igb", true),
+    ("igc", true),
+    ("ixgbe", true),
+    ("ixgbevf", false),
+    ("idpf", false),
+    ("mana", false),
+    ("mlx4_en", false),
+    ("mlx5_core", true),
+    ("mvneta", true),
+    ("mvpp2", true),
+    ("netsec", true),
+    ("nfp", false),
+    ("qede", true),
+    ("sfc", true),
+    ("stmmac", true),
+    ("st_gmac", true),
+    ("ti_cpsw", true),
+    ("tsnep", true),
+    ("virtio_net", true),
+    ("vmxnet3", true),
+    ("xen_netfront", false),
+    ("vif", false),
 ];
 
 /// The driver's name, if the device says.
@@ -112,12 +86,12 @@ pub fn driver(device: &str) -> Option<String> {
 
 /// Whether `driver` has native XDP on wire frames.
 pub fn has_native_xdp(driver: &str) -> bool {
-    NATIVE.contains(&driver)
+    NATIVE.iter().any(|(name, _)| *name == driver)
 }
 
 /// Whether the device takes frames that XDP redirects to it, judged by its driver.
 pub(super) fn transmits_xdp(device: &str) -> bool {
-    driver(device).is_some_and(|driver| TRANSMIT.contains(&driver.as_str()))
+    driver(device).is_some_and(|driver| NATIVE.contains(&(driver.as_str(), true)))
 }
 
 /// Whether `XDP_TX` does not work reliably on the device; see
