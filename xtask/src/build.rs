@@ -28,6 +28,9 @@ pub struct Executable {
     pub kind: String,
     /// The target's name: `prog_run_parse` for `tests/prog_run_parse.rs`.
     pub target: String,
+    /// Whether it was built to run tests. Of a package with integration tests, cargo also builds the plain
+    /// binaries, for those tests to call.
+    pub is_test: bool,
     /// The file to run.
     pub path: PathBuf,
 }
@@ -61,6 +64,7 @@ fn executable(message: &Value) -> Option<Executable> {
         package: manifest.parent()?.to_owned(),
         kind: text(target.get("kind")?.get(0)?)?,
         target: text(target.get("name")?)?,
+        is_test: message.get("profile")?.get("test")?.as_bool()?,
         path: text(message.get("executable")?)?.into(),
     })
 }

@@ -150,13 +150,15 @@ pub fn prog_run_executables() -> Result<Vec<PathBuf>> {
 /// Builds every test of the workspace at once, with the features of the whole; building them rung by rung would build
 /// the dependencies anew for each selection of packages.
 fn test_executables() -> Result<Vec<Executable>> {
-    build::executables(&[
+    let mut executables = build::executables(&[
         "test",
         "--no-run",
         "--quiet",
         "--workspace",
         "--exclude=forwarder-ebpf",
-    ])
+    ])?;
+    executables.retain(|executable| executable.is_test);
+    Ok(executables)
 }
 
 impl Ladder {
