@@ -23,8 +23,6 @@ const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 /// "More fragments" and the 13-bit offset of RFC 791's flags field, as loaded natively: any bit set
 /// makes the packet a fragment.
 const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
-/// "Don't fragment" (RFC 791), as loaded natively.
-const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
 /// IP protocol numbers (IANA).
 const TCP: u8 = IpProto::Tcp as u8;
@@ -46,8 +44,6 @@ pub struct Packet {
     pub ttl: u8,
     /// Type of service, for routing.
     pub tos: u8,
-    /// Whether the sender forbade fragmentation.
-    pub dont_fragment: bool,
     /// Length of the IP packet in bytes, from its header.
     pub length: u16,
     /// Bytes of the IP and transport headers with their options.
@@ -92,7 +88,6 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
         flags: segment.flags,
         ttl: header.ttl,
         tos: header.tos,
-        dont_fragment: header.fragment & DONT_FRAGMENT != 0,
         length: header.length,
         headers: header.header_length + segment.header_length,
         transport_offset,

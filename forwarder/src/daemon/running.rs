@@ -136,7 +136,7 @@ impl Running {
         start::check_interfaces(&config, &state.network)?;
         anyhow::ensure!(
             start::sizes(&config.limits) == start::sizes(&state.config.limits),
-            "`limits` cannot change while running: stop the daemon, `forwarder detach`, and start it again"
+            "`flows`, `half-open` and `rules` of `limits` cannot change while running: stop the daemon, `forwarder detach`, and start it again"
         );
         anyhow::ensure!(
             config.control == state.config.control && config.log == state.config.log,

@@ -63,14 +63,6 @@ impl Datapath {
         self.remove_stale_clients(&contents.clients)
     }
 
-    /// The name of the rule in `slot`.
-    pub fn rule_name(&self, slot: u32) -> Option<&str> {
-        self.names
-            .iter()
-            .find(|(_, taken)| **taken == slot)
-            .map(|(name, _)| name.as_str())
-    }
-
     /// Every slot with its rule's name.
     pub fn rule_names(&self) -> BTreeMap<u32, String> {
         self.names
