@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::errors::Diagnostic;
-use super::rule::{Protocol, RawRule};
+use super::model::Protocol;
+use super::rule::RawRule;
 use super::span::Origin;
 use super::token::quoted;
 use super::tree::Reader;

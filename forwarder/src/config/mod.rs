@@ -12,6 +12,7 @@ mod flags;
 mod interface;
 mod listen;
 mod model;
+mod model_rules;
 mod model_settings;
 mod ports;
 mod prefix;
@@ -38,7 +39,11 @@ use toml::de::DeTable;
 
 pub use errors::ConfigErrors;
 pub use flags::{Flags, from_flags};
-pub use model::{Backend, BackendPort, Config, Interface, Listen, Mode, PortRange, Rule, Source};
+pub use model::{
+    Backend, BackendPort, Config, Interface, Listen, Mode, PortRange, Protocol, ProtocolPorts,
+    Source,
+};
+pub use model_rules::{Filtering, Masquerade, MssClamp, Output, Rule, Target};
 pub use model_settings::{Control, Format, Level, Limits, Log, Timeouts};
 pub use span::{Origin, Span};
 

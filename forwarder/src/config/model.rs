@@ -3,9 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use super::errors::ConfigErrors;
+use super::model_rules::{Masquerade, Output, Rule};
 use super::model_settings::{Control, Limits, Log, Timeouts};
 use super::span::{Origin, Span};
 
@@ -14,8 +13,13 @@ use super::span::{Origin, Span};
 pub struct Config {
     /// At least one, names unique, in the file's order.
     pub interfaces: Vec<Interface>,
-    /// At least one, names unique, no two with overlapping listeners, in the file's order.
+    /// The `[[forward]]` rules, no two with overlapping listeners, in the file's order. There is at least one rule
+    /// of any of the three kinds, and names are unique over all of them.
     pub rules: Vec<Rule>,
+    /// The `[[masquerade]]` rules, no two with the same prefix of clients on one interface, in the file's order.
+    pub masquerades: Vec<Masquerade>,
+    /// The `[[output]]` rules, no two with overlapping destinations, in the file's order.
+    pub outputs: Vec<Output>,
     /// Sizes of the tables.
     pub limits: Limits,
     /// How long flows live without a packet.
@@ -89,31 +93,6 @@ impl fmt::Display for Mode {
     }
 }
 
-/// One `[[forward]]`. All its addresses are of one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// Unique; `forward-N` for the Nth rule without one.
-    pub name: String,
-    /// Whether it takes TCP. At least one of the two protocols is set.
-    pub tcp: bool,
-    /// Whether it takes UDP.
-    pub udp: bool,
-    /// Only what arrives here, one of [`Config::interfaces`]; `None`: whatever arrives on any of them.
-    pub interface: Option<String>,
-    /// What it matches.
-    pub listen: Listen,
-    /// Where it sends, at least one.
-    pub backends: Vec<Backend>,
-    /// Where the backend sees the packets come from.
-    pub source: Source,
-    /// Client prefixes without host bits; empty: everybody.
-    pub allow: Vec<IpNet>,
-    /// Client prefixes without host bits.
-    pub deny: Vec<IpNet>,
-    /// Where the listener stands.
-    pub span: Span,
-}
-
 /// What a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Listen {
@@ -143,6 +122,12 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// Every port there is.
+    pub const ALL: Self = Self {
+        first: 1,
+        last: u16::MAX,
+    };
+
     /// `None` for port 0 and for a reversed range.
     pub fn new(first: u16, last: u16) -> Option<Self> {
         (1 <= first && first <= last).then_some(Self { first, last })
@@ -168,6 +153,46 @@ impl fmt::Display for PortRange {
         match self.first == self.last {
             true => write!(out, "{}", self.first),
             false => write!(out, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+/// A protocol that rules take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the usual two")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+    pub(super) const WORDS: [(&'static str, Self); 2] = [("tcp", Self::Tcp), ("udp", Self::Udp)];
+
+    /// As written in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// Ports of one protocol, written `tcp/25` or `udp/1024-2000`, or `tcp` for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProtocolPorts {
+    /// Whose ports.
+    pub protocol: Protocol,
+    /// Which of them.
+    pub ports: PortRange,
+}
+
+impl fmt::Display for ProtocolPorts {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ports {
+            PortRange::ALL => out.write_str(self.protocol.name()),
+            ports => write!(out, "{}/{ports}", self.protocol.name()),
         }
     }
 }
@@ -234,6 +259,16 @@ pub enum Source {
         /// The highest address, included.
         last: IpAddr,
     },
+}
+
+impl Source {
+    /// An address of the pool, for its family.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Preserve | Self::Masquerade => None,
+            Self::Pool { first, .. } => Some(first),
+        }
+    }
 }
 
 impl fmt::Display for Source {

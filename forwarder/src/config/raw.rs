@@ -62,6 +62,8 @@ impl RawConfig {
         Some(Config {
             interfaces: interfaces?,
             rules: rules?,
+            masquerades: Vec::new(),
+            outputs: Vec::new(),
             limits: self.settings.limits,
             timeouts: self.settings.timeouts,
             control: self.settings.control,

@@ -6,28 +6,14 @@ use toml::de::DeValue;
 use super::errors::Diagnostic;
 use super::interface;
 use super::listen::{self, RawListen};
-use super::model::{Rule, Source};
+use super::model::{Protocol, Source};
+use super::model_rules::{Rule, Target};
 use super::prefix;
 use super::scalar;
 use super::span::{Located, Span};
 use super::targets::{self, RawBackend};
 use super::token::Token;
 use super::tree::{Reader, Section, Value};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
-    const WORDS: [(&'static str, Self); 2] = [("tcp", Self::Tcp), ("udp", Self::Udp)];
-
-    pub fn name(self) -> &'static str {
-        if self == Self::Tcp { "tcp" } else { "udp" }
-    }
-}
 
 /// A rule as it was written: parts that could not be read are `None`, those left out have their default.
 #[derive(Debug)]
@@ -101,14 +87,17 @@ impl RawRule {
             udp,
             interface: self.interface?.map(|name| name.value),
             listen: listen.value.listen,
-            backends: self
-                .backends?
-                .iter()
-                .map(|backend| backend.value.build())
-                .collect(),
+            target: Target::Backends(
+                self.backends?
+                    .iter()
+                    .map(|backend| backend.value.build())
+                    .collect(),
+            ),
             source: self.source?.value,
             allow: values(self.allow?),
             deny: values(self.deny?),
+            mss_clamp: None,
+            reset_unknown: false,
             span: listen.span,
         })
     }

@@ -41,7 +41,7 @@ fn good_flags_are_a_configuration() {
         ("forward-1", true, true)
     );
     assert_eq!(
-        (rule.backends[0].port, rule.source),
+        (rule.backends()[0].port, rule.source),
         (BackendPort::Single(110), Source::Masquerade)
     );
     assert_eq!(

@@ -86,7 +86,7 @@ fn targets(
     #[case] shown: &str,
 ) {
     let config = good(&with_rule(&format!("listen = \"{listen}\"\nto = \"{to}\"")));
-    let (ports, backend) = (config.rules[0].listen.ports, &config.rules[0].backends[0]);
+    let (ports, backend) = (config.rules[0].listen.ports, &config.rules[0].backends()[0]);
     assert_eq!(
         (backend.port, backend.port_for(ports, 110)),
         (port, port_of_110)
@@ -114,7 +114,10 @@ fn lists() {
          allow = [\"0.0.0.0/0\"]\ndeny = []",
     ));
     let rule = &config.rules[0];
-    assert_eq!((rule.backends.len(), rule.tcp, rule.udp), (2, false, true));
+    assert_eq!(
+        (rule.backends().len(), rule.tcp, rule.udp),
+        (2, false, true)
+    );
     assert_eq!(
         (rule.allow[0].to_string().as_str(), rule.deny.len()),
         ("0.0.0.0/0", 0)
