@@ -142,7 +142,7 @@ impl State {
             .into_iter()
             .filter_map(|(taken, name)| taken.then_some(name))
             .collect();
-        let backends = rule.backends.iter();
+        let backends = rule.backends().iter();
         Ok(RuleReport {
             name: rule.name.clone(),
             protocol: taken.join(","),

@@ -52,7 +52,7 @@ pub(super) fn compile(rules: &[Placed<'_>]) -> anyhow::Result<Contents> {
     for placed in rules {
         let mut entry = rule_entry(placed)?;
         entry.backends = u32::try_from(contents.backends.len())?;
-        for backend in &placed.rule.backends {
+        for backend in placed.rule.backends() {
             contents.backends.push(backend_entry(backend)?);
         }
         add_listeners(&mut contents, placed, entry)?;
@@ -71,7 +71,7 @@ fn rule_entry(placed: &Placed<'_>) -> anyhow::Result<RuleEntry<V4>> {
     Ok(RuleEntry {
         rule: placed.slot,
         backends: 0,
-        backend_count: u16::try_from(rule.backends.len())?,
+        backend_count: u16::try_from(rule.backends().len())?,
         first_port: rule.listen.ports.first,
         source_mode,
         clients: match (rule.allow.is_empty(), rule.deny.is_empty()) {

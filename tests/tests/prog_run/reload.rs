@@ -1,6 +1,6 @@
 //! Rules that change, and very many rules.
 
-use forwarder::config::{self, BackendPort, PortRange};
+use forwarder::config::{self, BackendPort, PortRange, Target};
 use forwarder::datapath::Sizes;
 use forwarder_common::reason::Reason;
 use rstest::rstest;
@@ -84,7 +84,9 @@ fn ten_thousand_rules(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
                 first: number,
                 last: number,
             };
-            rule.backends[0].port = BackendPort::Single(number + 30_000);
+            let mut backend = rule.backends()[0];
+            backend.port = BackendPort::Single(number + 30_000);
+            rule.target = Target::Backends(vec![backend]);
             rule
         })
         .collect();
