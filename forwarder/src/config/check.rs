@@ -1,18 +1,19 @@
-//! What only the whole file can tell: names, families, ports of both sides, and the sum of it.
+//! What only the whole file can tell: names, and the sum of it. What is about one kind of rules has a
+//! file of its own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
+use super::check_masquerade;
+use super::check_output;
 use super::check_overlap;
+use super::check_rule;
 use super::errors::Diagnostic;
-use super::model::Source;
+use super::model::Protocol;
 use super::raw::RawConfig;
-use super::rule::RawRule;
 use super::span::{Located, Origin, Span};
 use super::suggest::{did_you_mean, one_of};
 use super::token::quoted;
 use super::tree::Reader;
-use super::unsupported;
 
 pub(super) const MINIMAL: &str = "\
 [[interface]]
@@ -26,8 +27,7 @@ source = \"masquerade\"";
 /// All checks; those on values that could not be read are left out.
 pub(super) fn whole_file(reader: &mut Reader, raw: &RawConfig, origin: &Origin) {
     if !raw.mentions.anything {
-        let message =
-            "the file is empty: expected at least one `[[interface]]` and one `[[forward]]`";
+        let message = "the file is empty: expected at least one `[[interface]]` and one rule, such as a `[[forward]]`";
         reader.push(
             Diagnostic::whole(Span::default(), message)
                 .help("a minimal one is")
@@ -41,18 +41,21 @@ pub(super) fn whole_file(reader: &mut Reader, raw: &RawConfig, origin: &Origin) 
         .iter()
         .filter_map(|interface| interface.name.as_ref());
     unique(reader, origin, "interface", interfaces);
-    unique(
-        reader,
-        origin,
-        "rule",
-        raw.rules.iter().filter_map(|rule| rule.name.as_ref()),
-    );
+    unique(reader, origin, "rule", rule_names(raw).into_iter());
     for rule in &raw.rules {
-        known_interface(reader, raw, rule);
-        one_family(reader, rule);
-        equal_lengths(reader, rule);
+        known_interface(reader, raw, &rule.interface);
+        check_rule::forward(reader, rule);
+    }
+    for rule in &raw.masquerades {
+        known_interface(reader, raw, &rule.interface);
+        check_masquerade::masquerade(reader, rule, origin);
+    }
+    for rule in &raw.outputs {
+        check_output::output(reader, rule);
     }
     check_overlap::listeners(reader, &raw.rules, origin);
+    check_masquerade::prefixes(reader, &raw.masquerades, origin);
+    check_overlap::destinations(reader, &raw.outputs, origin);
     total(reader, raw);
 }
 
@@ -70,9 +73,20 @@ fn presence(reader: &mut Reader, raw: &RawConfig) {
     );
     missing(
         raw.mentions.rules,
-        "[[forward]]",
-        "say what to listen on and where to send it",
+        "[[forward]]`, `[[masquerade]]` or `[[output]]",
+        "say what to take and where to send it",
     );
+}
+
+/// Of all three kinds of rules, in the file's order: of two that are the same the later one is to be repaired.
+fn rule_names(raw: &RawConfig) -> Vec<&Located<String>> {
+    let forward = raw.rules.iter().map(|rule| &rule.name);
+    let masquerade = raw.masquerades.iter().map(|rule| &rule.name);
+    let output = raw.outputs.iter().map(|rule| &rule.name);
+    let names = forward.chain(masquerade).chain(output).flatten();
+    let mut names: Vec<_> = names.collect();
+    names.sort_by_key(|name| name.span.start);
+    names
 }
 
 fn unique<'a>(
@@ -96,8 +110,13 @@ fn unique<'a>(
     }
 }
 
-fn known_interface(reader: &mut Reader, raw: &RawConfig, rule: &RawRule) {
-    let Some(Some(name)) = &rule.interface else {
+/// `interface` is that of a rule.
+fn known_interface(
+    reader: &mut Reader,
+    raw: &RawConfig,
+    interface: &Option<Option<Located<String>>>,
+) {
+    let Some(Some(name)) = interface else {
         return;
     };
     let known = raw
@@ -119,126 +138,52 @@ fn known_interface(reader: &mut Reader, raw: &RawConfig, rule: &RawRule) {
     reader.push(Diagnostic::whole(name.span, message).help(help));
 }
 
-/// The family of a rule is that of its listener, or of its first backend if it listens on `*`.
-fn one_family(reader: &mut Reader, rule: &RawRule) {
-    let listener = rule.listen.as_ref().map(|listen| &listen.value);
-    let listener = listener.and_then(|listen| Some((listen.address, listen.listen.address?)));
-    let backends: Vec<_> = rule
-        .backends
-        .iter()
-        .flatten()
-        .map(|one| (one.span, one.value.address))
-        .collect();
-    let Some((_, family)) = listener.or(backends.first().copied()) else {
-        return;
-    };
-
-    let refusals = listener
-        .iter()
-        .chain(&backends)
-        .filter(|(_, address)| address.is_ipv6() == family.is_ipv6());
-    let refusals = refusals
-        .filter_map(|(span, address)| unsupported::address(*span, reader.source(*span), *address));
-    let refusals: Vec<_> = refusals.collect();
-    if !refusals.is_empty() {
-        // The rest of the rule need not follow a family it cannot have.
-        refusals
-            .into_iter()
-            .for_each(|refusal| reader.push(refusal));
-        return;
-    }
-    let whose = if listener.is_some() {
-        "listener"
-    } else {
-        "first backend"
-    };
-    for (what, span, address) in addresses(rule, &backends) {
-        if address.is_ipv4() != family.is_ipv4() {
-            let (is, expected) = (version(address), version(family));
-            let text = quoted(reader.source(span));
-            let message = format!("{what} {text} is {is}: expected {expected}, like the {whose}");
-            reader.push(Diagnostic::whole(span, message));
-        }
-    }
-}
-
-/// All addresses that must be of the rule's family.
-fn addresses<'a>(
-    rule: &'a RawRule,
-    backends: &'a [(Span, IpAddr)],
-) -> impl Iterator<Item = (&'static str, Span, IpAddr)> + 'a {
-    let backends = backends
-        .iter()
-        .map(|(span, address)| ("backend", *span, *address));
-    let source = rule.source.iter().filter_map(|source| match source.value {
-        Source::Pool { first, .. } => Some(("source", source.span, first)),
-        Source::Preserve | Source::Masquerade => None,
+/// How many places of the rule table a rule takes, and where its header stands.
+fn places(raw: &RawConfig) -> impl Iterator<Item = (usize, Span)> + '_ {
+    let protocols = |protocols: &Option<Vec<Protocol>>| protocols.as_ref().map_or(1, Vec::len);
+    let rules = raw.rules.iter().map(move |rule| {
+        let backends = rule
+            .target
+            .as_ref()
+            .map_or(1, |to| to.backends().len().max(1));
+        (protocols(&rule.protocols) * backends, rule.header)
     });
-    let prefixes = rule.allow.iter().chain(&rule.deny).flatten();
-    backends
-        .chain(source)
-        .chain(prefixes.map(|prefix| ("prefix", prefix.span, prefix.value.addr())))
+    let masquerades = raw.masquerades.iter().map(|rule| {
+        // Without `ports` it is all of both protocols.
+        let ports = rule.ports.as_ref().map_or(1, Vec::len);
+        (
+            if ports == 0 {
+                Protocol::ALL.len()
+            } else {
+                ports
+            },
+            rule.header,
+        )
+    });
+    let outputs = raw.outputs.iter();
+    let outputs = outputs.map(move |rule| (protocols(&rule.protocols), rule.header));
+    rules.chain(masquerades).chain(outputs)
 }
 
-fn version(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "IPv4" } else { "IPv6" }
-}
-
-fn equal_lengths(reader: &mut Reader, rule: &RawRule) {
-    let Some(listen) = &rule.listen else { return };
-    let listen = listen.value.listen.ports;
-    let ranges = rule
-        .backends
-        .iter()
-        .flatten()
-        .filter(|backend| backend.value.is_range);
-    for ports in ranges.filter_map(|backend| backend.value.ports.as_ref()) {
-        let target = ports.value;
-        if target.len() == listen.len() {
-            continue;
-        }
-        let message = format!(
-            "unequal ranges: the target's `{target}` has {} ports and the listener's `{listen}` has {}: \
-             expected as many, or one port",
-            target.len(),
-            listen.len(),
-        );
-        let last = u32::from(target.first) + listen.len() - 1;
-        let fitting = (last <= 65535).then(|| format!("did you mean `{}-{last}`?", target.first));
-        let beyond = || {
-            format!(
-                "{} ports from {} on end beyond 65535",
-                listen.len(),
-                target.first
-            )
-        };
-        reader.push(Diagnostic::whole(ports.span, message).help(fitting.unwrap_or_else(beyond)));
-    }
-}
-
-/// The rule table has one place per rule, protocol and backend.
 fn total(reader: &mut Reader, raw: &RawConfig) {
-    let places = |rule: &RawRule| {
-        let protocols = rule.protocols.as_ref().map_or(1, Vec::len);
-        protocols * rule.backends.as_ref().map_or(1, Vec::len)
-    };
-    let needed: usize = raw.rules.iter().map(places).sum();
+    let needed: usize = places(raw).map(|(places, _)| places).sum();
     let limit = raw.settings.limits.rules;
     if needed <= limit as usize {
         return;
     }
     let mut so_far = 0;
-    let crossing = raw.rules.iter().find(|rule| {
-        so_far += places(rule);
+    let crossing = places(raw).find(|(places, _)| {
+        so_far += places;
         so_far > limit as usize
     });
     let span = raw
         .settings
         .rules_limit
-        .or(crossing.map(|rule| rule.header))
+        .or(crossing.map(|(_, header)| header))
         .unwrap_or_default();
     let message = format!(
-        "`limits.rules` is `{limit}`, but rules times protocols times backends are {needed}: expected at most `{limit}`"
+        "`limits.rules` is `{limit}`, but the rules take {needed} places: expected at most `{limit}`"
     );
-    reader.push(Diagnostic::whole(span, message).help("raise the limit, or split the rules"));
+    let help = "raise the limit, or take out rules, protocols, ports or backends";
+    reader.push(Diagnostic::whole(span, message).help(help));
 }

@@ -6,20 +6,12 @@ use super::address;
 use super::errors::Diagnostic;
 use super::model::{Listen, PortRange};
 use super::ports;
-use super::span::{Located, Span};
+use super::span::Located;
 use super::token::Token;
 use super::tree::{Number, Reader, Value};
 
-/// A listener as it was written.
-#[derive(Clone, Debug)]
-pub(super) struct RawListen {
-    pub listen: Listen,
-    /// Where the address stands; the whole value without one.
-    pub address: Span,
-}
-
 /// `ADDR:PORT | *:PORT | PORT`, each also with `PORT-PORT`, or an integer.
-pub(super) fn read<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Located<RawListen>> {
+pub(super) fn read<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Located<Listen>> {
     let expected = "a port or a string such as \"203.0.113.5:110\", \"*:110\" or \"*:1000-1009\"";
     let (whole, address, ports) = match value.number_text(reader) {
         None => return value.wrong_type(reader, expected),
@@ -32,15 +24,12 @@ pub(super) fn read<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Loca
         }
     };
     let address = reader.keep(address)?;
-    let span = whole.span();
-    let listen = Listen {
-        address: address.map(|(_, address)| address),
-        ports: ports?,
-    };
-    let address = address.map_or(span, |(token, _)| token.span());
     Some(Located {
-        value: RawListen { listen, address },
-        span,
+        value: Listen {
+            address,
+            ports: ports?,
+        },
+        span: whole.span(),
     })
 }
 
@@ -54,17 +43,8 @@ fn port_number(reader: &mut Reader, number: i128, token: Token) -> Option<PortRa
 type AddressAndPorts<'a> = (Option<Token<'a>>, Token<'a>);
 
 fn split(token: Token) -> Result<AddressAndPorts, Diagnostic> {
-    if token.text.parse::<IpAddr>().is_ok() || token.text == "*" {
-        let message = format!(
-            "listener {} has no port: expected `ADDR:PORT`",
-            token.quoted()
-        );
-        let host = if token.text.contains(':') {
-            format!("[{}]", token.text)
-        } else {
-            token.text.to_owned()
-        };
-        return Err(token.error(message).help(format!("write `{host}:PORT`")));
+    if address::is_alone(token) || token.text == "*" {
+        return Err(address::without_port(token, "listener"));
     }
     match address::split_host(token)? {
         Some((host, ports)) => Ok((Some(host), ports)),
@@ -83,7 +63,7 @@ fn split(token: Token) -> Result<AddressAndPorts, Diagnostic> {
     }
 }
 
-fn address_of(token: Option<Token>) -> Result<Option<(Token, IpAddr)>, Diagnostic> {
+fn address_of(token: Option<Token>) -> Result<Option<IpAddr>, Diagnostic> {
     match token {
         None => Ok(None),
         Some(token) if token.text == "*" => Ok(None),
@@ -91,6 +71,6 @@ fn address_of(token: Option<Token>) -> Result<Option<(Token, IpAddr)>, Diagnosti
             let message = "bad listener: expected an address or `*` before the colon";
             Err(token.error(message).help("did you mean `*`?"))
         }
-        Some(token) => address::listener(token).map(|address| Some((token, address))),
+        Some(token) => address::listener(token).map(Some),
     }
 }

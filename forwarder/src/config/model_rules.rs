@@ -96,8 +96,8 @@ impl Families {
 pub enum Target {
     /// To these servers, at least one; all of one family.
     Backends(Vec<Backend>),
-    /// To this port of this host, at the address the client asked for; never [`BackendPort::Same`], and never the
-    /// port the client asked for whichever that is.
+    /// To this port of this host, at the address the client asked for; never [`BackendPort::Same`] or what comes to
+    /// the same.
     Local(BackendPort),
 }
 

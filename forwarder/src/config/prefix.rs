@@ -4,17 +4,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::address;
 use super::errors::Diagnostic;
 use super::token::Token;
 
 /// `ADDR/LENGTH` without host bits, or `ADDR` for one client.
 pub(super) fn parse(token: Token) -> Result<IpNet, Diagnostic> {
     let Some((address, length)) = token.split_once('/') else {
-        return token
-            .text
-            .parse::<IpAddr>()
-            .map(IpNet::from)
-            .map_err(|_| bad(token));
+        let address = token.text.parse::<IpAddr>().map_err(|_| bad(token))?;
+        return client(token, IpNet::from(address));
     };
     let Ok(ip) = address.text.parse::<IpAddr>() else {
         return Err(bad(token));
@@ -42,12 +40,34 @@ pub(super) fn parse(token: Token) -> Result<IpNet, Diagnostic> {
         );
         return Err(token.error(message).help(help));
     }
+    client(token, prefix)
+}
+
+/// Refuses what holds no client at all.
+fn client(token: Token, prefix: IpNet) -> Result<IpNet, Diagnostic> {
+    let address = prefix.addr();
+    if address.is_unspecified() && prefix.prefix_len() == prefix.max_prefix_len() {
+        let message = format!(
+            "bad address {}, the unspecified address: expected the address of one client, or a prefix",
+            token.quoted()
+        );
+        return Err(token
+            .error(message)
+            .help(format!("did you mean `{address}/0`?")));
+    }
+    if address.is_ipv6() && address.is_multicast() {
+        return Err(token.error(format!(
+            "bad prefix {}, of multicast addresses: expected addresses of clients",
+            token.quoted()
+        )));
+    }
+    address::forwardable(token, prefix)?;
     Ok(prefix)
 }
 
 fn bad(token: Token) -> Diagnostic {
     let message = format!(
-        "bad prefix {}: expected one such as `198.51.100.0/24`",
+        "bad prefix {}: expected one such as `198.51.100.0/24` or `2001:db8::/32`",
         token.quoted()
     );
     let masked = token

@@ -4,7 +4,9 @@ use toml::de::DeTable;
 
 use super::errors::Diagnostic;
 use super::interface::RawInterface;
+use super::masquerade::RawMasquerade;
 use super::model::Config;
+use super::output::RawOutput;
 use super::rule::RawRule;
 use super::schema;
 use super::settings::RawSettings;
@@ -18,6 +20,8 @@ use super::unsupported;
 pub(super) struct RawConfig {
     pub interfaces: Vec<RawInterface>,
     pub rules: Vec<RawRule>,
+    pub masquerades: Vec<RawMasquerade>,
+    pub outputs: Vec<RawOutput>,
     pub settings: RawSettings,
     /// Whether the top level has a key of this kind at all, right or wrong.
     pub mentions: Mentions,
@@ -37,6 +41,8 @@ impl RawConfig {
         let mentions = read_top_level(reader, root);
         let interfaces = Section::list(reader, root, &schema::INTERFACE);
         let rules = Section::list(reader, root, &schema::FORWARD);
+        let masquerades = Section::list(reader, root, &schema::MASQUERADE);
+        let outputs = Section::list(reader, root, &schema::OUTPUT);
         Self {
             interfaces: interfaces
                 .into_iter()
@@ -45,6 +51,14 @@ impl RawConfig {
             rules: (1..)
                 .zip(rules)
                 .map(|(position, section)| RawRule::read(reader, section, position))
+                .collect(),
+            masquerades: (1..)
+                .zip(masquerades)
+                .map(|(position, section)| RawMasquerade::read(reader, section, position))
+                .collect(),
+            outputs: (1..)
+                .zip(outputs)
+                .map(|(position, section)| RawOutput::read(reader, section, position))
                 .collect(),
             settings: RawSettings::read(reader, root),
             mentions,
@@ -59,11 +73,13 @@ impl RawConfig {
             .map(RawInterface::build)
             .collect();
         let rules: Option<Vec<_>> = self.rules.into_iter().map(RawRule::build).collect();
+        let masquerades = self.masquerades.into_iter().map(RawMasquerade::build);
+        let outputs = self.outputs.into_iter().map(RawOutput::build);
         Some(Config {
             interfaces: interfaces?,
             rules: rules?,
-            masquerades: Vec::new(),
-            outputs: Vec::new(),
+            masquerades: masquerades.collect::<Option<_>>()?,
+            outputs: outputs.collect::<Option<_>>()?,
             limits: self.settings.limits,
             timeouts: self.settings.timeouts,
             control: self.settings.control,

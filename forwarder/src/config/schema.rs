@@ -29,7 +29,29 @@ pub(super) const FORWARD: Schema = Schema {
         "source",
         "allow",
         "deny",
+        "mss-clamp",
+        "reset-unknown",
     ],
+};
+
+pub(super) const MASQUERADE: Schema = Schema {
+    key: "masquerade",
+    header: "[[masquerade]]",
+    keys: &[
+        "name",
+        "from",
+        "interface",
+        "ports",
+        "source",
+        "filtering",
+        "mss-clamp",
+    ],
+};
+
+pub(super) const OUTPUT: Schema = Schema {
+    key: "output",
+    header: "[[output]]",
+    keys: &["name", "protocol", "to-address", "to"],
 };
 
 pub(super) const LIMITS: Schema = Schema {
@@ -64,7 +86,16 @@ pub(super) const LOG: Schema = Schema {
 };
 
 /// All tables that are read.
-pub(super) const TABLES: [&Schema; 6] = [&INTERFACE, &FORWARD, &LIMITS, &TIMEOUTS, &CONTROL, &LOG];
+pub(super) const TABLES: [&Schema; 8] = [
+    &INTERFACE,
+    &FORWARD,
+    &MASQUERADE,
+    &OUTPUT,
+    &LIMITS,
+    &TIMEOUTS,
+    &CONTROL,
+    &LOG,
+];
 
 /// The tables in which `key` would be right.
 pub(super) fn homes(key: &str) -> impl Iterator<Item = &'static Schema> {

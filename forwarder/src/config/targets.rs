@@ -1,51 +1,172 @@
-//! Where a rule sends: `to` and `source`.
+//! Where a rule sends: `to`.
 
 use std::net::IpAddr;
 
+use toml::de::DeValue;
+
 use super::address;
 use super::errors::Diagnostic;
-use super::model::{Backend, BackendPort, PortRange, Source};
+use super::model::{Backend, BackendPort, PortRange};
+use super::model_rules::Target;
 use super::ports;
-use super::span::Located;
-use super::suggest::did_you_mean;
+use super::span::{Located, Span};
+use super::suggest::nearest;
 use super::token::Token;
 use super::tree::{Reader, Value};
-use super::unsupported;
 
-/// A backend as it was written; whether its ports fit the listener's is asked later.
+/// A target as it was written; whether its ports fit the listener's is asked later.
+#[derive(Clone, Debug)]
+pub(super) enum RawTarget {
+    Backends(Vec<Located<RawBackend>>),
+    Local(Located<RawPorts>),
+}
+
+impl RawTarget {
+    pub fn build(&self) -> Target {
+        match self {
+            Self::Backends(all) => {
+                Target::Backends(all.iter().map(|one| one.value.build()).collect())
+            }
+            Self::Local(ports) => Target::Local(ports.value.build()),
+        }
+    }
+
+    pub fn backends(&self) -> &[Located<RawBackend>] {
+        match self {
+            Self::Backends(backends) => backends,
+            Self::Local(_) => &[],
+        }
+    }
+
+    /// The ports of all its parts that name some.
+    pub fn ports(&self) -> impl Iterator<Item = &RawPorts> {
+        let local = match self {
+            Self::Backends(_) => None,
+            Self::Local(ports) => Some(&ports.value),
+        };
+        let backends = self.backends().iter();
+        backends
+            .filter_map(|one| one.value.ports.as_ref())
+            .chain(local)
+    }
+}
+
+/// A backend as it was written.
 #[derive(Clone, Debug)]
 pub(super) struct RawBackend {
     pub address: IpAddr,
-    /// `None`: the listener's. A single port is a range of one.
-    pub ports: Option<Located<PortRange>>,
-    /// Whether it was written as `PORT-PORT`.
-    pub is_range: bool,
+    /// `None`: the listener's.
+    pub ports: Option<RawPorts>,
 }
 
 impl RawBackend {
     pub fn build(&self) -> Backend {
-        let port = match &self.ports {
-            None => BackendPort::Same,
-            Some(ports) if self.is_range => BackendPort::First(ports.value.first),
-            Some(ports) => BackendPort::Single(ports.value.first),
-        };
         Backend {
             address: self.address,
-            port,
+            port: self
+                .ports
+                .as_ref()
+                .map_or(BackendPort::Same, RawPorts::build),
         }
     }
 }
 
-/// `ADDR | ADDR:PORT | ADDR:PORT-PORT`.
-pub(super) fn backend<'a>(
-    reader: &mut Reader<'a>,
-    value: Value<'a>,
+/// The ports of a target.
+#[derive(Clone, Debug)]
+pub(super) struct RawPorts {
+    /// A single port is a range of one.
+    pub range: PortRange,
+    /// Whether it was written as `PORT-PORT`.
+    pub is_range: bool,
+    pub span: Span,
+}
+
+impl RawPorts {
+    fn read(reader: &mut Reader, token: Token) -> Option<Self> {
+        Some(Self {
+            range: ports::read(reader, token)?,
+            is_range: token.text.contains('-'),
+            span: token.span(),
+        })
+    }
+
+    pub fn build(&self) -> BackendPort {
+        match self.is_range {
+            true => BackendPort::First(self.range.first),
+            false => BackendPort::Single(self.range.first),
+        }
+    }
+}
+
+/// `ADDR | ADDR:PORT | ADDR:PORT-PORT`, or a list of them; or `local:PORT | local:PORT-PORT`.
+pub(super) fn read<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<RawTarget> {
+    if matches!(value.node, DeValue::Array(elements) if elements.is_empty()) {
+        let message =
+            "empty list of backends, `[]`: expected at least one, such as `192.0.2.1:110`";
+        reader.push(Diagnostic::at(value.span, message));
+        return None;
+    }
+    let expected =
+        "a string such as \"192.0.2.1\", \"192.0.2.1:110\", \"local:110\" or a list of them";
+    let elements = value.elements();
+    let tokens: Vec<_> = elements
+        .iter()
+        .map(|element| element.token(reader, expected))
+        .collect();
+    let mut locals = tokens.iter().flatten().filter(|token| is_local(**token));
+    match locals.next() {
+        Some(token) if tokens.len() == 1 => local(reader, *token).map(RawTarget::Local),
+        Some(token) => {
+            let message = format!(
+                "target {} in a list: expected it alone, or backends only",
+                token.quoted()
+            );
+            reader.push(token.error(message));
+            for token in tokens.iter().flatten().filter(|token| !is_local(**token)) {
+                backend(reader, *token, local_instead);
+            }
+            None
+        }
+        None => {
+            let backends: Vec<_> = tokens
+                .into_iter()
+                .map(|token| backend(reader, token?, local_instead))
+                .collect();
+            // All or nothing, but only after every element has been read and its problems noted.
+            let backends: Option<Vec<_>> = backends.into_iter().collect();
+            backends.map(RawTarget::Backends)
+        }
+    }
+}
+
+/// Whether this means a port of this host, well or badly written.
+pub(super) fn is_local(token: Token) -> bool {
+    token.text == "local" || token.text.starts_with("local:")
+}
+
+fn local(reader: &mut Reader, token: Token) -> Option<Located<RawPorts>> {
+    let Some((_, ports)) = token.split_once(':') else {
+        let message = format!(
+            "target {} has no port: expected `local:PORT`",
+            token.quoted()
+        );
+        let help = "without a rule packets for this host go to the port they name";
+        reader.push(token.error(message).help(help));
+        return None;
+    };
+    Some(Located {
+        value: RawPorts::read(reader, ports)?,
+        span: token.span(),
+    })
+}
+
+/// `ADDR | ADDR:PORT | ADDR:PORT-PORT`; `instead` knows what a bad address and its ports were meant to be.
+pub(super) fn backend(
+    reader: &mut Reader,
+    token: Token,
+    instead: fn(Token, Option<Token>) -> Option<String>,
 ) -> Option<Located<RawBackend>> {
-    let expected = "a string such as \"192.0.2.1\", \"192.0.2.1:110\" or a list of them";
-    let token = value.token(reader, expected)?;
-    reader.keep(unsupported::target(token).map_or(Ok(()), Err))?;
-    let bare = token.text.parse::<IpAddr>().is_ok();
-    let parts = if bare {
+    let parts = if address::is_alone(token) {
         None
     } else {
         reader.keep(address::split_host(token))?
@@ -54,30 +175,31 @@ pub(super) fn backend<'a>(
     let address = if host.text.is_empty() {
         Err(no_address(token))
     } else {
-        address::host(host)
+        address::host(host).map_err(|found| found.maybe_help(instead(host, ports)))
     };
     let address = reader.keep(address);
     let ports = match ports {
         None => None,
-        Some(token) => Some(Located {
-            value: ports::read(reader, token)?,
-            span: token.span(),
-        }),
+        Some(token) => Some(RawPorts::read(reader, token)?),
     };
-    let is_range = ports.is_some()
-        && token
-            .text
-            .rsplit(':')
-            .next()
-            .is_some_and(|ports| ports.contains('-'));
     Some(Located {
         value: RawBackend {
             address: address?,
             ports,
-            is_range,
         },
         span: host.span(),
     })
+}
+
+/// `localhost:25` and `127.0.0.1:25` are ways to say `local:25`.
+fn local_instead(host: Token, ports: Option<Token>) -> Option<String> {
+    let ports = ports?;
+    let loopback = host
+        .text
+        .parse()
+        .is_ok_and(|address: IpAddr| address.is_loopback());
+    let named = nearest(host.text, ["local"]).is_some();
+    (loopback || named).then(|| format!("did you mean `local:{}`?", ports.text))
 }
 
 fn no_address(token: Token) -> Diagnostic {
@@ -85,71 +207,4 @@ fn no_address(token: Token) -> Diagnostic {
         "bad target {}: expected an address before the colon",
         token.quoted()
     ))
-}
-
-/// `"preserve" | "masquerade" | ADDR | ADDR-ADDR`.
-pub(super) fn source<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Located<Source>> {
-    let expected = "`preserve`, `masquerade`, an address or two as `ADDR-ADDR`";
-    let token = value.token(reader, &format!("a string: {expected}"))?;
-    let source = match token.text {
-        "preserve" => Ok(Source::Preserve),
-        "masquerade" => Ok(Source::Masquerade),
-        text if text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && !text.contains([':', '.']) =>
-        {
-            let message = format!("bad source {}: expected {expected}", token.quoted());
-            let known = ["preserve", "masquerade"];
-            let alias = match text {
-                "snat" | "nat" | "auto" => Some("did you mean `masquerade`?".to_owned()),
-                "client" | "keep" | "none" => Some("did you mean `preserve`?".to_owned()),
-                _ => did_you_mean(text, known),
-            };
-            Err(token.error(message).maybe_help(alias))
-        }
-        _ => {
-            return pool(reader, token).map(|value| Located {
-                value,
-                span: token.span(),
-            });
-        }
-    };
-    reader.keep(source).map(|value| Located {
-        value,
-        span: token.span(),
-    })
-}
-
-fn pool(reader: &mut Reader, token: Token) -> Option<Source> {
-    let (first, last) = token.split_once('-').unwrap_or((token, token));
-    let low = reader.keep(address::host(first));
-    let high = if first.text == last.text {
-        low
-    } else {
-        reader.keep(address::host(last))
-    };
-    let (low, high) = (low?, high?);
-    if low.is_ipv4() != high.is_ipv4() {
-        let message = format!(
-            "source pool {} mixes IPv4 and IPv6: expected one family",
-            token.quoted()
-        );
-        reader.push(token.error(message));
-        return None;
-    }
-    if low > high {
-        let message = format!(
-            "reversed source pool {}: expected the lower address first",
-            token.quoted()
-        );
-        reader.push(
-            token
-                .error(message)
-                .help(format!("did you mean `{high}-{low}`?")),
-        );
-        return None;
-    }
-    Some(Source::Pool {
-        first: low,
-        last: high,
-    })
 }

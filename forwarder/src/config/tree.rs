@@ -84,6 +84,10 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub fn is_string(&self) -> bool {
+        matches!(self.node, DeValue::String(_))
+    }
+
     /// The elements of an array; a value that is none counts as an array of one.
     pub fn elements(&self) -> Vec<Self> {
         match self.node {

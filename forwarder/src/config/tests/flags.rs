@@ -1,6 +1,7 @@
 //! `forwarder run --interface … --listen … --to …`.
 
 use super::super::model::{BackendPort, Mode, Source};
+use super::super::model_rules::Target;
 use super::super::{ConfigErrors, Flags, from_flags};
 use super::one_liners;
 
@@ -98,4 +99,26 @@ fn every_bad_flag_is_named() {
     ];
     assert_eq!(flags, expected);
     assert!(errors.is_usage());
+}
+
+#[test]
+fn a_local_port_and_both_families() {
+    let local = from_flags(&Flags {
+        listen: "986".to_owned(),
+        to: vec!["local:25".to_owned()],
+        source: None,
+        ..flags()
+    })
+    .unwrap();
+    let rule = &local.rules[0];
+    assert_eq!(rule.target, Target::Local(BackendPort::Single(25)));
+    assert!(rule.serves_v4() && rule.serves_v6());
+
+    let v6 = from_flags(&Flags {
+        listen: "[2001:db8::5]:110".to_owned(),
+        to: vec!["[2001:db8::1]:110".to_owned()],
+        ..flags()
+    })
+    .unwrap();
+    assert!(v6.rules[0].serves_v6() && !v6.rules[0].serves_v4());
 }

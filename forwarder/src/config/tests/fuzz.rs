@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::parse;
-use super::with_rule;
+use super::{with_rule, with_table};
 
 /// Uses every key once, so that a mutation reaches every parser.
 const ALL_KEYS: &str = r#"
@@ -21,6 +21,27 @@ to = ["195.228.245.1:110-119", "[2001:db8::1]:110", "192.0.2.1", "local:25"]
 source = "192.0.2.1-192.0.2.9"
 allow = ["198.51.100.0/24", "2001:db8::/32"]
 deny = ['10.0.0.0/8', """192.0.2.7"""]
+mss-clamp = "auto"
+reset-unknown = true
+
+[[forward]]
+listen = "[2001:db8::5]:986"
+to = "local:25"
+
+[[masquerade]]
+name = "lan"
+from = ["10.0.0.0/24", "2001:db8:1::/48"]
+interface = "eth0"
+ports = ["tcp/25", "udp/1024-2000", "tcp/110"]
+source = "masquerade"
+filtering = "endpoint-independent"
+mss-clamp = 1452
+
+[[output]]
+name = "mail"
+protocol = "tcp"
+to-address = "192.0.2.7:25-26"
+to = "192.0.2.7:986-987"
 
 [limits]
 flows = 262144
@@ -68,6 +89,10 @@ proptest! {
     fn addresses_and_ports(value in "[0-9a-f.:*/\\[\\]-]{0,24}") {
         let rule = format!("listen = '{value}'\nto = '{value}'\nsource = '{value}'\nallow = ['{value}']");
         never_panics(&with_rule(&rule));
+        let masquerade = format!("from = '{value}'\nsource = '{value}'\nports = ['tcp/{value}']");
+        never_panics(&with_table("[[masquerade]]", &masquerade));
+        let output = format!("to-address = '{value}'\nto = '{value}'");
+        never_panics(&with_table("[[output]]", &output));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::super::model::{BackendPort, Mode, PortRange, Source};
+use super::super::model_rules::MssClamp;
 use super::super::model_settings::{Format, Level, Limits, Log, Timeouts};
 use super::{good, with_rule, with_tables};
 
@@ -25,6 +26,9 @@ fn everything_left_out_has_its_default() {
         (None, Source::Preserve)
     );
     assert!(rule.allow.is_empty() && rule.deny.is_empty());
+    assert_eq!((rule.mss_clamp, rule.reset_unknown), (None, false));
+    assert!(rule.serves_v4() && !rule.serves_v6());
+    assert!(config.masquerades.is_empty() && config.outputs.is_empty());
     assert_eq!(
         config.limits,
         Limits {
@@ -105,6 +109,19 @@ fn sources(#[case] value: &str, #[case] expected: &str) {
         "listen = 1\nto = \"192.0.2.1\"\nsource = \"{value}\""
     )));
     assert_eq!(config.rules[0].source.to_string(), expected);
+}
+
+#[rstest]
+#[case::auto("\"auto\"", MssClamp::Auto, "auto")]
+#[case::least("88", MssClamp::Bytes(88), "88")]
+#[case::most("65_495", MssClamp::Bytes(65_495), "65495")]
+fn segment_sizes(#[case] value: &str, #[case] clamp: MssClamp, #[case] shown: &str) {
+    let config = good(&with_rule(&format!(
+        "listen = 1\nto = \"192.0.2.1\"\nmss-clamp = {value}\nreset-unknown = true"
+    )));
+    let rule = &config.rules[0];
+    assert_eq!((rule.mss_clamp, rule.reset_unknown), (Some(clamp), true));
+    assert_eq!(clamp.to_string(), shown);
 }
 
 #[test]

@@ -5,9 +5,13 @@ mod files;
 mod flags;
 mod fuzz;
 mod good;
+mod local;
+mod masquerade;
+mod output;
 mod rules;
 mod settings;
 mod syntax;
+mod v6;
 mod whole;
 
 use super::{Config, ConfigErrors, parse};
@@ -16,7 +20,12 @@ const NAME: &str = "f.toml";
 
 /// A valid file around a rule's `lines`.
 fn with_rule(lines: &str) -> String {
-    format!("[[interface]]\nname = \"eth0\"\n\n[[forward]]\n{lines}\n")
+    with_table("[[forward]]", lines)
+}
+
+/// A valid file around a rule's `lines` behind its `header`.
+fn with_table(header: &str, lines: &str) -> String {
+    format!("[[interface]]\nname = \"eth0\"\n\n{header}\n{lines}\n")
 }
 
 /// A valid file before `lines`.

@@ -4,12 +4,14 @@ use rstest::rstest;
 
 use super::{assert_problem, with_rule};
 
-const KEYS: &str = "`name`, `protocol`, `interface`, `listen`, `to`, `source`, `allow` or `deny`";
+const KEYS: &str = "`name`, `protocol`, `interface`, `listen`, `to`, `source`, `allow`, `deny`, `mss-clamp` or `reset-unknown`";
 const LISTEN: &str = "a port or a string such as \"203.0.113.5:110\", \"*:110\" or \"*:1000-1009\"";
-const TO: &str = "a string such as \"192.0.2.1\", \"192.0.2.1:110\" or a list of them";
+const TO: &str =
+    "a string such as \"192.0.2.1\", \"192.0.2.1:110\", \"local:110\" or a list of them";
 const PORT: &str = "expected a number from 1 to 65535";
 const SOURCE: &str = "expected `preserve`, `masquerade`, an address or two as `ADDR-ADDR`";
-const V4: &str = "expected an IPv4 address such as `192.0.2.1`";
+const ADDRESS: &str = "expected one such as `192.0.2.1` or `2001:db8::1`";
+const CLAMP: &str = "expected `auto` or an integer from 88 to 65495";
 const HOST: &str = "expected the address of one host";
 
 #[rstest]
@@ -42,10 +44,10 @@ const HOST: &str = "expected the address of one host";
     r#"listen = «":110"»"#,
     "bad listener: expected an address or `*` before the colon; did you mean `*`?"
 )]
-#[case::octet(r#"listen = "«203.0.113.256»:110""#, format!("bad address `203.0.113.256`: {V4}; `256` is above 255"))]
-#[case::octal(r#"listen = "«203.0.113.010»:110""#, format!("bad address `203.0.113.010`: {V4}; `010` has a leading zero"))]
-#[case::three_octets(r#"listen = "«203.0.113»:110""#, format!("bad address `203.0.113`: {V4}"))]
-#[case::host_name(r#"listen = "«mail.example»:110""#, format!("bad address `mail.example`: {V4}; names are not looked up"))]
+#[case::octet(r#"listen = "«203.0.113.256»:110""#, format!("bad address `203.0.113.256`: {ADDRESS}; `256` is above 255"))]
+#[case::octal(r#"listen = "«203.0.113.010»:110""#, format!("bad address `203.0.113.010`: {ADDRESS}; `010` has a leading zero"))]
+#[case::three_octets(r#"listen = "«203.0.113»:110""#, format!("bad address `203.0.113`: {ADDRESS}"))]
+#[case::host_name(r#"listen = "«mail.example»:110""#, format!("bad address `mail.example`: {ADDRESS}; names are not looked up"))]
 #[case::unspecified(
     r#"listen = "«0.0.0.0»:110""#,
     "bad address `0.0.0.0`: expected one address, or `*` for all; did you mean `*`?"
@@ -53,10 +55,6 @@ const HOST: &str = "expected the address of one host";
 #[case::multicast(
     r#"listen = "«224.0.0.1»:110""#,
     "bad address `224.0.0.1`: expected a unicast address"
-)]
-#[case::ipv6(
-    r#"listen = "[«2001:db8::1»]:110""#,
-    "`2001:db8::1`: IPv6 is not supported by this version yet; expected an IPv4 address"
 )]
 #[case::ipv6_unbracketed(
     r#"listen = "«2001:db8:0:0:0:0:0:1:110»""#,
@@ -131,7 +129,7 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
 )]
 #[case::source_word(r#"source = "«masquarade»""#, format!("bad source `masquarade`: {SOURCE}; did you mean `masquerade`?"))]
 #[case::source_alias(r#"source = "«snat»""#, format!("bad source `snat`: {SOURCE}; did you mean `masquerade`?"))]
-#[case::source_address(r#"source = "«192.0.2»""#, format!("bad address `192.0.2`: {V4}"))]
+#[case::source_address(r#"source = "«192.0.2»""#, format!("bad address `192.0.2`: {ADDRESS}"))]
 #[case::source_boolean("source = «true»", format!("`source` is a boolean, `true`: expected a string: {}", &SOURCE[9..]))]
 #[case::source_pool_reversed(
     r#"source = "«192.0.2.9-192.0.2.1»""#,
@@ -141,7 +139,7 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
     r#"source = "«192.0.2.9-2001:db8::1»""#,
     "source pool `192.0.2.9-2001:db8::1` mixes IPv4 and IPv6: expected one family"
 )]
-#[case::source_pool_open(r#"source = «"192.0.2.9-"»"#, format!("bad address ``: {V4}"))]
+#[case::source_pool_open(r#"source = «"192.0.2.9-"»"#, format!("bad address ``: {ADDRESS}"))]
 #[case::source_other_family(
     r#"source = "«2001:db8::1»""#,
     "source `2001:db8::1` is IPv6: expected IPv4, like the first backend"
@@ -168,7 +166,7 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
 )]
 #[case::allow_word(
     r#"allow = ["«all»"]"#,
-    "bad prefix `all`: expected one such as `198.51.100.0/24`"
+    "bad prefix `all`: expected one such as `198.51.100.0/24` or `2001:db8::/32`"
 )]
 #[case::allow_number(
     "allow = [«10»]",
@@ -177,6 +175,28 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
 #[case::allow_empty(
     "allow = «[]»",
     "empty list of clients, `[]`: expected at least one prefix; leave `allow` out to let everybody in"
+)]
+#[case::allow_unspecified(
+    r#"allow = ["«0.0.0.0»"]"#,
+    "bad address `0.0.0.0`, the unspecified address: expected the address of one client, or a prefix; did you mean `0.0.0.0/0`?"
+)]
+#[case::clamp_low("mss-clamp = «87»", format!("`mss-clamp` out of range, `87`: {CLAMP}"))]
+#[case::clamp_high("mss-clamp = «65496»", format!("`mss-clamp` out of range, `65496`: {CLAMP}"))]
+#[case::clamp_negative("mss-clamp = «-1»", format!("`mss-clamp` out of range, `-1`: {CLAMP}"))]
+#[case::clamp_word(r#"mss-clamp = "«pmtu»""#, format!("bad mss-clamp `pmtu`: {CLAMP}"))]
+#[case::clamp_quoted(r#"mss-clamp = "«1452»""#, format!("bad mss-clamp `1452`: {CLAMP}; write it without quotes"))]
+#[case::clamp_type("mss-clamp = «true»", format!("`mss-clamp` is a boolean, `true`: {CLAMP}"))]
+#[case::clamp_without_tcp(
+    "protocol = \"udp\"\nmss-clamp = \"«auto»\"",
+    "`mss-clamp` in a rule without TCP: expected `tcp` in `protocol`; take `mss-clamp` out, or add `tcp`"
+)]
+#[case::reset_type(
+    "reset-unknown = «1»",
+    "`reset-unknown` is an integer, `1`: expected `true` or `false`"
+)]
+#[case::reset_without_tcp(
+    "protocol = \"udp\"\nreset-unknown = «true»",
+    "`reset-unknown` in a rule without TCP: expected `tcp` in `protocol`; take `reset-unknown` out, or add `tcp`"
 )]
 fn other_keys(#[case] line: &str, #[case] message: impl AsRef<str>) {
     let rule = format!("listen = 110\nto = \"192.0.2.1\"\n{line}");
@@ -201,27 +221,15 @@ fn other_keys(#[case] line: &str, #[case] message: impl AsRef<str>) {
     "reversed range `9-5`: expected the lower port first; did you mean `5-9`?"
 )]
 #[case::range_beyond(r#"to = "192.0.2.1:65530-«65540»""#, format!("bad port `65540`: {PORT}"))]
-#[case::name(r#"to = "«mail.example.org»:110""#, format!("bad address `mail.example.org`: {V4}; names are not looked up"))]
-#[case::prefix(r#"to = "«192.0.2.0/24»""#, format!("bad address `192.0.2.0/24`: {V4}; a prefix does not fit here"))]
+#[case::name(r#"to = "«mail.example.org»:110""#, format!("bad address `mail.example.org`: {ADDRESS}; names are not looked up"))]
+#[case::prefix(r#"to = "«192.0.2.0/24»""#, format!("bad address `192.0.2.0/24`: {ADDRESS}; a prefix does not fit here"))]
 #[case::unspecified(r#"to = "«0.0.0.0»:110""#, format!("bad address `0.0.0.0`, the unspecified address: {HOST}"))]
-#[case::loopback(r#"to = "«127.0.0.1»:110""#, format!("bad address `127.0.0.1`, a loopback address: {HOST}"))]
+#[case::loopback(r#"to = "«127.0.0.1»:110""#, format!("bad address `127.0.0.1`, a loopback address: {HOST}; did you mean `local:110`?"))]
 #[case::broadcast(r#"to = "«255.255.255.255»""#, format!("bad address `255.255.255.255`, the broadcast address: {HOST}"))]
 #[case::multicast(r#"to = "«239.1.1.1»""#, format!("bad address `239.1.1.1`, a multicast address: {HOST}"))]
-#[case::ipv6(
-    r#"to = "[«2001:db8::1»]:110""#,
-    "`2001:db8::1`: IPv6 is not supported by this version yet; expected an IPv4 address"
-)]
-#[case::ipv6_bare(
-    r#"to = "«2001:db8::1»""#,
-    "`2001:db8::1`: IPv6 is not supported by this version yet; expected an IPv4 address"
-)]
 #[case::mixed(
     r#"to = ["192.0.2.1:110", "[«2001:db8::1»]:110"]"#,
     "backend `2001:db8::1` is IPv6: expected IPv4, like the first backend"
-)]
-#[case::local(
-    r#"to = "«local:25»""#,
-    "`local:25`: forwarding to a local port is not supported by this version yet; give the address of another host"
 )]
 #[case::too_long(
     r#"to = "192.0.2.1:«5-9»""#,

@@ -6,7 +6,8 @@ use super::{assert_problem, with_tables};
 
 const SOCKET: &str = "an absolute path such as \"/run/forwarder.sock\"";
 const DURATION: &str = "expected a duration such as \"30s\", \"4m\" or \"5d\"";
-const TABLES: &str = "`interface`, `forward`, `limits`, `timeouts`, `control` or `log`";
+const TABLES: &str =
+    "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control` or `log`";
 
 #[rstest]
 #[case::flows_zero(
@@ -72,14 +73,6 @@ const TABLES: &str = "`interface`, `forward`, `limits`, `timeouts`, `control` or
 )]
 #[case::unknown_table("[«limit»]\nflows = 5", format!("unknown key `limit`: expected {TABLES}; did you mean `limits`?"))]
 #[case::unknown_far("[«colours»]\n", format!("unknown key `colours`: expected {TABLES}"))]
-#[case::masquerade(
-    "[[«masquerade»]]\nname = \"lan\"",
-    "`[[masquerade]]` is not supported by this version yet; take it out"
-)]
-#[case::output(
-    "[[«output»]]\n",
-    "`[[output]]` is not supported by this version yet; take it out"
-)]
 #[case::metrics(
     "[«metrics»]\nlisten = \"127.0.0.1:9469\"",
     "`[metrics]` is not supported by this version yet; take it out"

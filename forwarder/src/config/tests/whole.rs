@@ -146,7 +146,7 @@ fn a_mistyped_key_is_not_missing_as_well(#[case] text: &str) {
 #[rstest]
 #[case::no_rules(
     "[[interface]]\nname = \"eth0\"\n",
-    "1:1: error: no `[[forward]]`: expected at least one; say what to listen on and where to send it"
+    "1:1: error: no `[[forward]]`, `[[masquerade]]` or `[[output]]`: expected at least one; say what to take and where to send it"
 )]
 #[case::no_interfaces(
     "[[forward]]\nlisten = 1\nto = \"192.0.2.1\"",
@@ -184,14 +184,32 @@ fn empty_files_are_told_what_a_file_is(#[case] text: &str) {
     good(super::super::check::MINIMAL);
 }
 
-#[test]
-fn the_limit_on_rules_counts_protocols_and_backends() {
-    let rule = "listen = 53\nprotocol = [\"tcp\", \"udp\"]\nto = [\"192.0.2.1\", \"192.0.2.2\"]";
-    good(&with_rule(&format!("{rule}\n[limits]\nrules = 4")));
-    let text = with_rule(&format!("{rule}\n[limits]\nrules = «3»"));
-    let message = "`limits.rules` is `3`, but rules times protocols times backends are 4: expected at most `3`; \
-                   raise the limit, or split the rules";
-    assert_problem(&text, message);
+#[rstest]
+#[case::protocols_and_backends(
+    "[[forward]]\nlisten = 53\nprotocol = [\"tcp\", \"udp\"]\nto = [\"192.0.2.1\", \"192.0.2.2\"]",
+    4
+)]
+#[case::local("[[forward]]\nlisten = 986\nto = \"local:25\"", 1)]
+#[case::masquerade_ports(
+    "[[masquerade]]\nfrom = \"10.0.0.0/24\"\nports = [\"tcp/25\", \"tcp/110\", \"udp/53\"]",
+    3
+)]
+#[case::masquerade_all("[[masquerade]]\nfrom = \"10.0.0.0/24\"", 2)]
+#[case::output(
+    "[[output]]\nto-address = \"192.0.2.7:25\"\nto = \"192.0.2.7:986\"\nprotocol = [\"tcp\", \"udp\"]",
+    2
+)]
+fn the_limit_on_rules_counts_places(#[case] rule: &str, #[case] places: u32) {
+    let interface = "[[interface]]\nname = \"eth0\"";
+    let other = "[[forward]]\nlisten = 1\nto = \"192.0.2.1\"";
+    let text = format!("{interface}\n{other}\n{rule}\n[limits]\nrules = ");
+    let needed = places + 1;
+    good(&format!("{text}{needed}"));
+    let message = format!(
+        "`limits.rules` is `{places}`, but the rules take {needed} places: expected at most `{places}`; \
+         raise the limit, or take out rules, protocols, ports or backends"
+    );
+    assert_problem(&format!("{text}«{places}»"), &message);
 }
 
 #[test]
