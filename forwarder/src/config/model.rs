@@ -33,6 +33,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// How many rules there are of all three kinds.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len() + self.masquerades.len() + self.outputs.len()
+    }
+
     /// A problem that shows only at run time, reported like those found in the file.
     ///
     /// `message` says what is wrong and what was expected in one line, `help` what to do about it.
