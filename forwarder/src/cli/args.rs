@@ -66,7 +66,7 @@ pub(super) struct RuleArgs {
     /// What to forward: PORT, ADDR:PORT or *:PORT, each also with PORT-PORT
     #[arg(long, value_name = "LISTEN", required = false, requires_all = ["interface", "to"])]
     pub listen: String,
-    /// Where to: ADDR, ADDR:PORT or ADDR:PORT-PORT; several share the flows
+    /// Where to: ADDR, ADDR:PORT or ADDR:PORT-PORT, several share the flows; or local:PORT
     #[arg(long, value_name = "TARGET", required = false, requires_all = ["interface", "listen"])]
     pub to: Vec<String>,
     /// As whom: preserve, masquerade, ADDR or ADDR-ADDR [default: preserve]

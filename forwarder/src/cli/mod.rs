@@ -54,7 +54,7 @@ fn check(args: &CheckArgs) -> Result<()> {
         .as_deref()
         .unwrap_or(Path::new(config::DEFAULT_PATH));
     let config = config::load(path)?;
-    let rules = report::counted(config.rules.len(), "rule");
+    let rules = report::counted(config.rule_count(), "rule");
     let interfaces = report::counted(config.interfaces.len(), "interface");
     output::line(&format!(
         "{}: good, {rules} on {interfaces}",
