@@ -1,6 +1,6 @@
 //! What the kernel half must know of a network device before it sends a packet there.
 
-use crate::ethernet::Macs;
+use crate::{ethernet::Macs, parse::Tag};
 
 /// One device that packets arrive or leave by, keyed by its index.
 #[repr(C)]
@@ -8,10 +8,24 @@ use crate::ethernet::Macs;
 pub struct Device {
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`].
+    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`], [`TAGGED`].
     pub flags: u32,
     /// Its own MAC address as destination, source zero: frames to another one are not for this host.
     pub mac: Macs,
+    /// For [`TAGGED`]: index of the device that carries its frames.
+    pub lower: u32,
+    /// For [`TAGGED`]: the tag its frames have there.
+    pub tag: Tag,
+}
+
+/// Key of the table of VLAN devices: which device tagged frames on another one belong to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VlanKey {
+    /// Index of the device that the frames come in by.
+    pub lower: u32,
+    /// Their tag.
+    pub tag: Tag,
 }
 
 /// The driver takes frames that XDP redirects to it (`ndo_xdp_xmit`); without this they would vanish
@@ -27,11 +41,20 @@ pub const NO_METADATA: u32 = 2;
 /// of its own (`veth_xdp_flush` in drivers/net/veth.c), so that frames would wait for the next one.
 pub const REDIRECT_ONLY: u32 = 4;
 
+/// A VLAN device. Its other flags are those of the device that carries its frames.
+pub const TAGGED: u32 = 8;
+
 /// Written before the frame by XDP for the slow path: "this packet is yours".
 pub const HANDOFF: u32 = 0x4657_4431;
 
-const _: () = assert!(size_of::<Device>() == 20);
+const _: () = {
+    assert!(size_of::<Device>() == 28);
+    assert!(size_of::<VlanKey>() == 8);
+};
 
 // SAFETY: integers without padding.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Device {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for VlanKey {}

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use crate::{
-    address::{Address, V4},
+    address::{Address, V4, V6},
     checksum::Delta,
     ethernet::Macs,
     tcp::Seen,
@@ -26,7 +26,7 @@ pub struct FlowKey<A> {
     padding: [u8; 3],
 }
 
-impl<A: Address> FlowKey<A> {
+impl<A: Copy> FlowKey<A> {
     /// A key with its padding zeroed, as map look-ups compare it.
     #[inline(always)]
     pub const fn new(
@@ -77,26 +77,29 @@ pub struct Rewrite<A> {
     pub ports: Delta,
 }
 
-impl Rewrite<V4> {
+impl<A: Address> Rewrite<A> {
     /// The rewrite that turns packets of `from` into packets of `to`.
     #[inline(always)]
-    pub const fn between(from: &FlowKey<V4>, to: &FlowKey<V4>) -> Self {
+    pub fn between(from: &FlowKey<A>, to: &FlowKey<A>) -> Self {
         Self {
             source: to.source,
             destination: to.destination,
             source_port_be: to.source_port_be,
             destination_port_be: to.destination_port_be,
-            addresses: Delta::of_long(from.source.raw(), to.source.raw())
-                .then(Delta::of_long(from.destination.raw(), to.destination.raw())),
+            addresses: from
+                .source
+                .change(to.source)
+                .then(from.destination.change(to.destination)),
             ports: Delta::of_word(from.source_port_be, to.source_port_be).then(Delta::of_word(
                 from.destination_port_be,
                 to.destination_port_be,
             )),
         }
     }
+
 }
 
-impl<A: Address> Rewrite<A> {
+impl<A: Copy> Rewrite<A> {
     /// The tuple that packets of `protocol` carry after this rewrite.
     #[inline(always)]
     pub const fn key(&self, protocol: u8) -> FlowKey<A> {
@@ -163,20 +166,27 @@ pub struct FlowEntry<A> {
     pub rule: u32,
     /// What this direction has seen of TCP's handshake and end.
     pub seen: Seen,
-    /// [`DIRECTION_ORIGINAL`] or [`DIRECTION_REPLY`].
-    pub direction: u8,
+    /// [`REPLY`], [`DELIVER`], [`EMIT`], [`ENDED`].
+    pub flags: u8,
+    /// What TCP's maximum segment size is lowered to, see [`crate::rule::RuleEntry::mss`].
+    pub mss: u16,
     /// Zero.
-    pub padding: [u8; 6],
+    pub padding: [u8; 4],
 }
 
-/// [`FlowEntry::direction`] of packets from the client.
-pub const DIRECTION_ORIGINAL: u8 = 0;
-/// [`FlowEntry::direction`] of packets from the backend.
-pub const DIRECTION_REPLY: u8 = 1;
+/// [`FlowEntry::flags`]: packets from the backend.
+pub const REPLY: u8 = 1;
+/// [`FlowEntry::flags`]: packets go to this host's own stack instead of out of a device.
+pub const DELIVER: u8 = 2;
+/// [`FlowEntry::flags`]: packets come from this host's own stack; one that comes in by a device is none of
+/// them.
+pub const EMIT: u8 = 4;
+/// [`FlowEntry::flags`]: the flow was ended from outside. Whoever still sends on it is told so.
+pub const ENDED: u8 = 8;
 /// Jiffies in one unit of [`FlowEntry::created`]: a quarter of a second at 1000 Hz, wrapping after years.
 pub const CREATED_UNIT: u64 = 256;
 
-impl<A: Address> FlowEntry<A> {
+impl<A: Copy> FlowEntry<A> {
     /// The key of the other direction's entry.
     #[inline(always)]
     pub const fn other_key(&self, protocol: u8) -> FlowKey<A> {
@@ -186,14 +196,29 @@ impl<A: Address> FlowEntry<A> {
     /// Whether this is the direction of packets from the client.
     #[inline(always)]
     pub const fn is_original(&self) -> bool {
-        self.direction == DIRECTION_ORIGINAL
+        self.flags & REPLY == 0
+    }
+
+    /// Whether all of `flags` are set.
+    #[inline(always)]
+    pub const fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Whether packets leave by a device after having come in by one.
+    #[inline(always)]
+    pub const fn is_forwarded(&self) -> bool {
+        self.flags & (DELIVER | EMIT) == 0
     }
 }
 
 const _: () = {
     assert!(size_of::<FlowKey<V4>>() == 16);
     assert!(offset_of!(FlowKey<V4>, protocol) == 12);
+    assert!(size_of::<FlowKey<V6>>() == 40);
     assert!(size_of::<Rewrite<V4>>() == 16);
+    assert!(size_of::<Rewrite<V6>>() == 40);
+    assert!(size_of::<FlowEntry<V6>>() == 104);
     assert!(size_of::<Route>() == 24);
     assert!(size_of::<FlowEntry<V4>>() == 80);
     assert!(offset_of!(FlowEntry<V4>, route) == 16);
@@ -205,10 +230,10 @@ const _: () = {
 
 // SAFETY: `repr(C)` over integers with explicit padding (asserted above); any bits are valid.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for FlowKey<V4> {}
+unsafe impl<A: Address> aya::Pod for FlowKey<A> {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
-unsafe impl aya::Pod for FlowEntry<V4> {}
+unsafe impl<A: Address> aya::Pod for FlowEntry<A> {}
 
 #[cfg(test)]
 mod tests {

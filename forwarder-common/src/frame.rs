@@ -95,31 +95,31 @@ pub unsafe fn write_words(pointer: *mut u32, words: [u32; 3]) {
     }
 }
 
-/// Which checksum a transport header carries, and so how an edit must update it.
+/// What follows an IP header, and so what an edit must update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// Checksum at offset 16, always present.
     Tcp,
-    /// Checksum at offset 6; zero means absent.
+    /// Checksum at offset 6; zero means absent (over IPv4).
     Udp,
+    /// An ICMP echo request, or any other ICMP message whose checksum is to be updated.
+    Echo,
+    /// An ICMP echo reply.
+    EchoReply,
+    /// Anything else, which is not translated.
+    Other,
+    /// The rest of a datagram: a fragment that is not the first, without a transport header.
+    Tail,
 }
 
 impl Transport {
-    /// Length of the transport header without options (RFC 9293 section 3.1, RFC 768).
-    #[inline(always)]
-    pub const fn header_length(self) -> usize {
-        match self {
-            Self::Tcp => 20,
-            Self::Udp => 8,
-        }
-    }
-
-    /// Offset of the checksum field in the transport header (RFC 9293 section 3.1, RFC 768).
+    /// Offset of the checksum field in the transport header (RFC 9293 section 3.1, RFC 768, RFC 792).
     #[inline(always)]
     pub const fn checksum_offset(self) -> usize {
         match self {
             Self::Tcp => 16,
             Self::Udp => 6,
+            _ => 2,
         }
     }
 }
@@ -159,8 +159,8 @@ pub unsafe fn update_checksum_field(field: *mut u16, transport: Transport, delta
     // SAFETY: the caller's promise.
     let check = unsafe { read(field) };
     let updated = match transport {
-        Transport::Tcp => delta.apply(check),
         Transport::Udp => delta.apply_udp(check),
+        _ => delta.apply(check),
     };
     // SAFETY: the caller's promise.
     unsafe { write(field, updated) };

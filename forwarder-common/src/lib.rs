@@ -8,21 +8,28 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
+pub mod answer;
 pub mod checksum;
 pub mod device;
 pub mod ethernet;
 pub mod flow;
+pub mod fragment;
 pub mod frame;
+pub mod icmp;
+pub mod mapping;
+pub mod mss;
+pub mod network;
 pub mod parse;
 pub mod port;
 pub mod reason;
 pub mod rewrite;
 pub mod rule;
 pub mod settings;
+pub mod stage;
 pub mod stats;
 pub mod tcp;
 
 /// Version of the map layouts. Pinned maps live in a directory named after it, so that a build never
 /// reads maps that another layout wrote. Raise it whenever a type in this crate that is stored in a map
 /// changes size, offset or meaning.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;

@@ -2,225 +2,311 @@
 
 use core::mem::offset_of;
 
-use network_types::{
-    eth::EthHdr,
-    ip::{IpProto, Ipv4Hdr},
-    tcp::TcpHdr,
-    udp::UdpHdr,
-};
+use network_types::{eth::EthHdr, icmp::Icmpv4Hdr, ip::IpProto, tcp::TcpHdr, udp::UdpHdr};
 
 use crate::{
-    address::V4,
     ethernet::Macs,
     flow::FlowKey,
     frame::{self, Frame, Transport},
+    network::{Header, Message, Network},
     reason::Reason,
+    stage::{Exit, Stage},
     tcp::Flags,
 };
 
-/// EtherType of IPv4 (RFC 894), as it is loaded natively.
-const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
-/// "More fragments" and the 13-bit offset of RFC 791's flags field, as loaded natively: any bit set
-/// makes the packet a fragment.
-const FRAGMENT_MASK: u16 = 0x3fff_u16.to_be();
-
 /// IP protocol numbers (IANA).
-const TCP: u8 = IpProto::Tcp as u8;
+pub const TCP: u8 = IpProto::Tcp as u8;
 /// See [`TCP`].
-const UDP: u8 = IpProto::Udp as u8;
+pub const UDP: u8 = IpProto::Udp as u8;
 
-/// A unicast IPv4 TCP or UDP packet that is whole.
+/// EtherTypes of a VLAN tag as they are loaded natively: IEEE 802.1Q, and 802.1ad for the outer one of two.
+const VLAN: [u16; 2] = [0x8100_u16.to_be(), 0x88a8_u16.to_be()];
+/// Bytes of a VLAN tag: its EtherType and its control field.
+pub const TAG: usize = 4;
+
+/// How a frame begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Where the frame begins: both MAC addresses.
+    pub ethernet: *mut u32,
+    /// The MAC addresses it came with.
+    pub macs: Macs,
+    /// EtherType of what is in it, as loaded natively.
+    pub ether_type: u16,
+    /// Its VLAN tag, if it has one.
+    pub tag: Option<Tag>,
+    /// Where the network header begins, in bytes from the start of the frame.
+    pub network: usize,
+}
+
+/// A VLAN tag.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// Its EtherType, as loaded natively.
+    pub protocol: u16,
+    /// VLAN identifier, host byte order.
+    pub id: u16,
+}
+
+/// A unicast IP packet, or the first part of one.
 ///
 /// The pointers lead into the frame it was parsed from and every one was bounds-checked there.
 #[derive(Clone, Copy, Debug)]
-pub struct Packet {
+pub struct Packet<A> {
     /// The five-tuple as it stands in the packet.
-    pub key: FlowKey<V4>,
-    /// TCP or UDP.
+    pub key: FlowKey<A>,
+    /// What follows the IP header.
     pub transport: Transport,
-    /// TCP flags; empty for UDP.
+    /// TCP flags; empty for others.
     pub flags: Flags,
-    /// Time to live as received.
-    pub ttl: u8,
-    /// Type of service, for routing.
+    /// Time to live or hop limit as received.
+    pub hops: u8,
+    /// Type of service or traffic class, for routing.
     pub tos: u8,
     /// Length of the IP packet in bytes, from its header.
-    pub length: u16,
+    pub length: u32,
     /// Bytes of the IP and transport headers with their options.
     pub headers: u16,
+    /// Offset of the IP header in the frame, in bytes.
+    pub network: usize,
     /// Offset of the transport header in the frame, in bytes.
     pub transport_offset: usize,
     /// The MAC addresses it came with.
     pub macs: Macs,
-    /// Where the frame begins: both MAC addresses.
+    /// Where the frame begins.
     pub ethernet: *mut u32,
-    /// The fixed part of the IPv4 header.
+    /// The fixed part of the IP header.
     pub ip: *mut u8,
-    /// The transport header: source port, then destination port, in TCP and UDP alike.
-    pub ports: *mut u8,
+    /// The transport header; the IP header where there is none.
+    pub segment: *mut u8,
 }
 
-/// Parses `frame`, whose first byte is the Ethernet destination.
+/// Reads how `frame` begins.
+///
+/// # Errors
+///
+/// [`Reason::Malformed`] for less than an Ethernet header.
+#[inline(always)]
+pub fn link<F: Frame>(frame: &F) -> Result<Link, Reason> {
+    let ethernet: *const u8 = frame.at::<EthHdr>(0).ok_or(Reason::Malformed)?.cast();
+    // SAFETY: `at` bounds-checked the header.
+    let ether_type: u16 = unsafe { frame::read_field(ethernet, offset_of!(EthHdr, ether_type)) };
+    let mut link = Link {
+        ethernet: ethernet.cast_mut().cast(),
+        // SAFETY: as above; its first twelve bytes are the MACs.
+        macs: Macs(unsafe { frame::read_words(ethernet.cast()) }),
+        ether_type,
+        tag: None,
+        network: EthHdr::LEN,
+    };
+    if VLAN.contains(&ether_type) {
+        let tag: *const u8 = frame.at::<u32>(EthHdr::LEN).ok_or(Reason::Malformed)?.cast();
+        // SAFETY: `at` bounds-checked the control field and the next EtherType.
+        let control: u16 = unsafe { frame::read_field(tag, 0) };
+        link.tag = Some(Tag {
+            protocol: ether_type,
+            id: u16::from_be(control) & 0x0fff,
+        });
+        // SAFETY: as above.
+        link.ether_type = unsafe { frame::read_field(tag, 2) };
+        link.network += TAG;
+    }
+    Ok(link)
+}
+
+/// Reads the IP header behind `link`, and checks that the packet is all there and for one host.
 ///
 /// # Errors
 ///
 /// The [`Reason`] why this is not a packet the forwarder can translate. Nothing is written.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F) -> Result<Packet, Reason> {
-    let ethernet = frame.at::<EthHdr>(0).ok_or(Reason::Malformed)?;
-    let (ip, header) = parse_ip(frame, ethernet.cast())?;
-    let transport_offset = EthHdr::LEN + usize::from(header.header_length);
-    let payload = u32::from(header.length) - u32::from(header.header_length);
-    let (transport, segment) = match header.protocol {
-        TCP => (Transport::Tcp, parse_tcp(frame, transport_offset, payload)?),
-        UDP => (Transport::Udp, parse_udp(frame, transport_offset, payload)?),
-        _ => return Err(Reason::NotTransport),
-    };
-    Ok(Packet {
-        key: FlowKey::new(
-            header.source,
-            header.destination,
-            segment.source_port_be,
-            segment.destination_port_be,
-            header.protocol,
-        ),
-        transport,
-        flags: segment.flags,
-        ttl: header.ttl,
-        tos: header.tos,
-        length: header.length,
-        headers: header.header_length + segment.header_length,
-        transport_offset,
-        // SAFETY: `at` bounds-checked the Ethernet header.
-        macs: Macs(unsafe { frame::read_words(ethernet.cast()) }),
-        ethernet: ethernet.cast(),
-        ip,
-        ports: segment.start,
-    })
-}
-
-/// The fields of an IPv4 header that matter here.
-struct Header {
-    header_length: u16,
-    tos: u8,
-    length: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    source: V4,
-    destination: V4,
-}
-
-/// Finds the IPv4 header and checks that the packet is whole and for one host.
-#[inline(always)]
-fn parse_ip<F: Frame>(frame: &F, ethernet: *const u8) -> Result<(*mut u8, Header), Reason> {
-    // SAFETY: the caller has bounds-checked the Ethernet header.
-    let ether_type: u16 = unsafe { frame::read_field(ethernet, offset_of!(EthHdr, ether_type)) };
-    if ether_type != ETHERTYPE_IPV4 {
-        return Err(Reason::NotIpv4);
-    }
-    let ip = frame.at::<Ipv4Hdr>(EthHdr::LEN).ok_or(Reason::Malformed)?;
-    // SAFETY: `at` bounds-checked the header.
-    let header = unsafe { Header::read(ip.cast()) }?;
-    if header.protocol != TCP && header.protocol != UDP {
-        return Err(Reason::NotTransport);
-    }
-    if header.fragment & FRAGMENT_MASK != 0 {
-        return Err(Reason::Fragment);
-    }
+pub fn header<A: Network, F: Frame>(frame: &F, link: &Link) -> Result<Header<A>, Reason> {
+    let header = A::header(frame, link.network)?;
     if !header.destination.is_one_host() || !header.source.is_one_host() {
         return Err(Reason::NotUnicast);
     }
     // The frame may be longer (Ethernet pads to 60 bytes), never shorter.
-    let end = u32::from(header.length) + EthHdr::LEN as u32;
-    if end > frame.length() || header.header_length > header.length {
+    if header.total + link.network as u32 > frame.length()
+        || u32::from(header.length) > header.total
+    {
         return Err(Reason::Malformed);
     }
-    Ok((ip.cast(), header))
+    Ok(header)
 }
 
-impl Header {
-    /// # Safety
-    ///
-    /// `ip` must lead to a whole fixed header.
-    #[inline(always)]
-    unsafe fn read(ip: *const u8) -> Result<Self, Reason> {
-        macro_rules! field {
-            ($name:ident) => {
-                // SAFETY: the caller's promise covers every field.
-                unsafe { frame::read_field(ip, offset_of!(Ipv4Hdr, $name)) }
-            };
-        }
-        // IHL counts words (RFC 791 section 3.1): 20 to 60 bytes with options.
-        let version_and_length: u8 = field!(vihl);
-        let header_length = u16::from(version_and_length & 0xf) * 4;
-        if version_and_length >> 4 != 4 || usize::from(header_length) < Ipv4Hdr::LEN {
-            return Err(Reason::Malformed);
-        }
-        Ok(Self {
-            header_length,
-            tos: field!(tos),
-            length: u16::from_be(field!(tot_len)),
-            fragment: field!(frags),
-            ttl: field!(ttl),
-            protocol: field!(proto),
-            source: V4::from_raw(field!(src_addr)),
-            destination: V4::from_raw(field!(dst_addr)),
-        })
-    }
+/// The packet with this `header`, whose transport header must be in it.
+///
+/// # Errors
+///
+/// Why it is not, or that it is an ICMP error.
+#[inline(always)]
+pub fn packet<A: Network, F: Frame>(
+    frame: &F,
+    link: &Link,
+    header: &Header<A>,
+) -> Result<Packet<A>, Exit> {
+    let offset = link.network + usize::from(header.length);
+    let room = header.total - u32::from(header.length);
+    let segment = match header.protocol {
+        TCP => tcp(frame, offset, room)?,
+        UDP => udp(frame, offset, room, header.part.more)?,
+        protocol if protocol == A::ICMP => icmp::<A, F>(frame, offset, room)?,
+        _ => Segment {
+            transport: Transport::Other,
+            ..Segment::NONE
+        },
+    };
+    Ok(assemble(frame, link, header, &segment)?)
+}
+
+/// A fragment that is not the first, whose ports are known from elsewhere.
+///
+/// # Errors
+///
+/// Never: the headers were checked before.
+#[inline(always)]
+pub fn tail<A: Network, F: Frame>(
+    frame: &F,
+    link: &Link,
+    header: &Header<A>,
+    ports: [u16; 2],
+) -> Result<Packet<A>, Reason> {
+    let segment = Segment {
+        ports,
+        ..Segment::NONE
+    };
+    assemble(frame, link, header, &segment)
+}
+
+#[inline(always)]
+fn assemble<A: Network, F: Frame>(
+    frame: &F,
+    link: &Link,
+    header: &Header<A>,
+    segment: &Segment,
+) -> Result<Packet<A>, Reason> {
+    let ip = match A::IPV6 {
+        true => frame.at::<[u8; 40]>(link.network).map(|ip| ip.cast::<u8>()),
+        false => frame.at::<[u8; 20]>(link.network).map(|ip| ip.cast::<u8>()),
+    };
+    let ip = ip.ok_or(Reason::Malformed)?;
+    let [source, destination] = segment.ports;
+    Ok(Packet {
+        key: FlowKey::new(
+            header.source,
+            header.destination,
+            source,
+            destination,
+            header.protocol,
+        ),
+        transport: segment.transport,
+        flags: segment.flags,
+        hops: header.hops,
+        tos: header.tos,
+        length: header.total,
+        headers: header.length + segment.length,
+        network: link.network,
+        transport_offset: link.network + usize::from(header.length),
+        macs: link.macs,
+        ethernet: link.ethernet,
+        ip,
+        segment: segment.start.unwrap_or(ip),
+    })
 }
 
 /// The transport header.
 struct Segment {
-    start: *mut u8,
-    header_length: u16,
+    transport: Transport,
+    start: Option<*mut u8>,
+    length: u16,
     flags: Flags,
-    source_port_be: u16,
-    destination_port_be: u16,
+    /// Source and destination, network byte order.
+    ports: [u16; 2],
 }
 
 impl Segment {
+    const NONE: Self = Self {
+        transport: Transport::Tail,
+        start: None,
+        length: 0,
+        flags: Flags::NONE,
+        ports: [0; 2],
+    };
+
     /// # Safety
     ///
     /// `start` must lead to at least four readable bytes.
     #[inline(always)]
-    unsafe fn new(start: *mut u8, header_length: u32, flags: Flags) -> Self {
+    unsafe fn with_ports(transport: Transport, start: *mut u8, length: u32, flags: Flags) -> Self {
         Self {
-            start,
-            header_length: header_length as u16,
+            transport,
+            start: Some(start),
+            length: length as u16,
             flags,
             // SAFETY: the caller's promise.
-            source_port_be: unsafe { frame::read_field(start, 0) },
-            // SAFETY: as above.
-            destination_port_be: unsafe { frame::read_field(start, 2) },
+            ports: unsafe { [frame::read_field(start, 0), frame::read_field(start, 2)] },
         }
     }
 }
 
 #[inline(always)]
-fn parse_tcp<F: Frame>(frame: &F, offset: usize, payload: u32) -> Result<Segment, Reason> {
+fn tcp<F: Frame>(frame: &F, offset: usize, room: u32) -> Result<Segment, Reason> {
     let start: *mut u8 = frame.at::<TcpHdr>(offset).ok_or(Reason::Malformed)?.cast();
     // The data offset and the flags are octets 12 and 13 (RFC 9293 section 3.1).
     // SAFETY: `at` bounds-checked all twenty bytes.
     let octets: u16 = unsafe { frame::read_field(start, 12) };
     let [words, flags] = octets.to_ne_bytes();
     let length = u32::from(words >> 4) * 4;
-    if length < TcpHdr::LEN as u32 || length > payload {
+    if length < TcpHdr::LEN as u32 || length > room {
         return Err(Reason::Malformed);
     }
     // SAFETY: `at` bounds-checked all twenty bytes.
-    Ok(unsafe { Segment::new(start, length, Flags::new(flags)) })
+    Ok(unsafe { Segment::with_ports(Transport::Tcp, start, length, Flags::new(flags)) })
 }
 
+/// `partial`: the rest of the datagram is in other fragments.
 #[inline(always)]
-fn parse_udp<F: Frame>(frame: &F, offset: usize, payload: u32) -> Result<Segment, Reason> {
+fn udp<F: Frame>(frame: &F, offset: usize, room: u32, partial: bool) -> Result<Segment, Reason> {
     let start: *mut u8 = frame.at::<UdpHdr>(offset).ok_or(Reason::Malformed)?.cast();
     // SAFETY: `at` bounds-checked all eight bytes.
     let length: u16 = unsafe { frame::read_field(start, offset_of!(UdpHdr, len)) };
     let length = u32::from(u16::from_be(length));
-    if length < UdpHdr::LEN as u32 || length > payload {
+    let least = UdpHdr::LEN as u32;
+    if length < least || room < least || (length > room && !partial) {
         return Err(Reason::Malformed);
     }
     // SAFETY: `at` bounds-checked all eight bytes.
-    Ok(unsafe { Segment::new(start, UdpHdr::LEN as u32, Flags::NONE) })
+    Ok(unsafe { Segment::with_ports(Transport::Udp, start, least, Flags::NONE) })
+}
+
+/// Offset of the identifier in an echo message (RFC 792, RFC 4443 section 4).
+pub const IDENTIFIER: usize = 4;
+
+#[inline(always)]
+fn icmp<A: Network, F: Frame>(frame: &F, offset: usize, room: u32) -> Result<Segment, Exit> {
+    let start: *mut u8 = frame
+        .at::<Icmpv4Hdr>(offset)
+        .ok_or(Reason::Malformed)?
+        .cast();
+    if room < Icmpv4Hdr::LEN as u32 {
+        return Err(Exit::Refused(Reason::Malformed));
+    }
+    // SAFETY: `at` bounds-checked all eight bytes.
+    let kind: u8 = unsafe { frame::read_field(start, 0) };
+    // SAFETY: as above.
+    let identifier: u16 = unsafe { frame::read_field(start, IDENTIFIER) };
+    let (transport, ports) = match A::message(kind) {
+        Message::Echo => (Transport::Echo, [identifier, 0]),
+        Message::EchoReply => (Transport::EchoReply, [0, identifier]),
+        Message::Error => return Err(Exit::To(Stage::Error)),
+        Message::Other => (Transport::Other, [0; 2]),
+    };
+    Ok(Segment {
+        transport,
+        start: Some(start),
+        length: Icmpv4Hdr::LEN as u16,
+        flags: Flags::NONE,
+        ports,
+    })
 }

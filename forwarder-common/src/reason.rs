@@ -55,28 +55,48 @@ macro_rules! reasons {
 }
 
 reasons! {
-    NotIpv4 = "not-ipv4", Pass,
-        "Not an IPv4 packet (ARP, IPv6, VLAN-tagged and the like); the kernel has it.";
+    NotIp = "not-ip", Pass,
+        "Neither IPv4 nor IPv6 (ARP and the like), or more than one VLAN tag; the kernel has it.";
+    ForeignVlan = "foreign-vlan", Pass,
+        "Of a VLAN whose device is not a configured interface; the kernel has it.";
     NotTransport = "not-transport", Pass,
-        "Neither TCP nor UDP; the kernel has it.";
+        "Neither TCP nor UDP nor an ICMP echo; the kernel has it.";
     NotUnicast = "not-unicast", Pass,
-        "Sent to or from a multicast, broadcast or loopback address, or 0.0.0.0; the kernel has it.";
+        "Sent to or from a multicast, broadcast, link-local or loopback address, or none; the kernel has it.";
+    ExtensionHeaders = "extension-headers", Pass,
+        "More IPv6 extension headers than are walked over, or a routing header with hops to go; the kernel has it.";
     OtherHost = "other-host", Pass,
         "Sent to another host's MAC address (the interface is promiscuous or bridged); the kernel has it.";
     Malformed = "malformed", Pass,
         "A header is cut short or contradicts itself; the kernel has it and will count it.";
-    Fragment = "fragment", Pass,
-        "An IP fragment, which this version does not translate; the kernel has it. Lower the sender's MTU.";
     NoRule = "no-rule", Pass,
         "No flow and no rule matches; the kernel has it.";
     NoNeighbour = "no-neighbour", SlowPath,
         "The next hop's MAC address is not known yet; the slow path asks for it and sends the packet.";
     EgressWithoutXdp = "egress-without-xdp", SlowPath,
         "The egress device does not take frames from XDP; the slow path sends the packet.";
+    FragmentEarly = "fragment-early", SlowPath,
+        "A fragment whose datagram's first one has not come yet, or that first one; the slow path puts them in order.";
+    FragmentHeld = "fragment-held", Drop,
+        "A fragment put aside until its datagram's first one comes, and sent then; lost only if that never comes.";
+    FragmentOverlap = "fragment-overlap", Drop,
+        "A fragment that repeats or contradicts one before it, or is of a datagram that had such a one.";
+    FragmentOversized = "fragment-oversized", Drop,
+        "A fragment that reaches beyond the longest possible datagram, as in the \"ping of death\".";
+    FragmentTiny = "fragment-tiny", Drop,
+        "A first fragment too short for the ports, or one that is not a multiple of eight bytes; no sane sender makes those.";
+    FragmentLimit = "fragment-limit", Drop,
+        "A fragment that is too large or one too many to be put aside until its datagram's first one comes.";
     ClientRefused = "client-refused", Drop,
         "The client's address is not allowed by the rule's allow and deny lists.";
+    NotPermitted = "not-permitted", Drop,
+        "A client of a `[[masquerade]]` asked for what its `ports` do not name.";
     TcpNoFlow = "tcp-no-flow", Drop,
         "A TCP packet to a listener that belongs to no known flow and does not open one: mid-stream, or its flow has expired.";
+    IcmpNoFlow = "icmp-no-flow", Drop,
+        "An ICMP error about a packet of a rule, but of no known flow.";
+    FlowEnded = "flow-ended", Drop,
+        "The flow was ended from this side, for instance because the address it masqueraded as is gone; the sender is told.";
     FlowTableFull = "flow-table-full", Drop,
         "The flow table is full; raise `limits.flows`.";
     HalfOpenFull = "half-open-full", Drop,
@@ -99,6 +119,8 @@ reasons! {
         "The route leaves by a device that the forwarder does not know yet; it learns of it within moments.";
     Raced = "raced", Drop,
         "Another CPU made or removed the same flow at the same moment; the sender will repeat the packet.";
+    StageMissing = "stage-missing", Drop,
+        "A part of the programs was not there at this moment: the daemon is just being replaced, or was stopped while it loaded.";
     SlowPathFailed = "slow-path-failed", Drop,
         "The kernel could not make the packet writable or hand it to the slow path; it is out of memory.";
 }

@@ -1,52 +1,133 @@
-//! Applying a flow's rewrite to a packet: the only code that changes packet bytes.
-
-use core::mem::offset_of;
-
-use network_types::ip::Ipv4Hdr;
+//! Applying a flow's rewrite to a packet: with [`crate::answer`] the only code that changes packet bytes.
 
 use crate::{
-    address::V4,
     checksum::Delta,
-    flow::{Rewrite, Route},
-    frame::{self, Frame},
-    parse::Packet,
+    ethernet::Macs,
+    flow::Rewrite,
+    frame::{self, Frame, Transport},
+    icmp::{Inner, OUTER_CHECKSUM},
+    network::Network,
+    parse::{IDENTIFIER, Packet},
 };
 
-/// Writes new MACs, addresses, ports, TTL and checksums into `packet`, which was parsed from `frame`.
+/// How a packet goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// To the next host: new MACs, and one hop less to go (RFC 1812 section 5.3.1).
+    Next(Macs),
+    /// To the first host, from this one: new MACs.
+    First(Macs),
+    /// Up to this host's stack, or down from it the way it was going.
+    Own,
+}
+
+impl Hop {
+    #[inline(always)]
+    fn apply<A>(self, packet: &Packet<A>) -> bool {
+        if let Self::Next(macs) | Self::First(macs) = self {
+            // SAFETY: `parse` bounds-checked the Ethernet header, whose first twelve bytes are the MACs.
+            unsafe { frame::write_words(packet.ethernet, macs.0) };
+        }
+        matches!(self, Self::Next(_))
+    }
+}
+
+/// Writes new MACs, addresses, ports, hop limit and checksums into `packet`, which was parsed from `frame`.
 ///
 /// Nothing here can fail: every byte was bounds-checked while parsing. The transport checksum comes last
 /// because updating it may move the frame.
 #[inline(always)]
-pub fn apply<F: Frame>(frame: &mut F, packet: &Packet, rewrite: &Rewrite<V4>, route: &Route) {
-    // SAFETY: `parse` bounds-checked the Ethernet header, whose first twelve bytes are the MACs.
-    unsafe { frame::write_words(packet.ethernet, route.macs.0) };
-    write_ip(packet, rewrite);
-    // SAFETY: `parse` bounds-checked both ports.
-    unsafe { frame::write_field(packet.ports, 0, rewrite.source_port_be) };
-    // SAFETY: as above.
-    unsafe { frame::write_field(packet.ports, 2, rewrite.destination_port_be) };
+pub fn apply<A: Network, F: Frame>(
+    frame: &mut F,
+    packet: &Packet<A>,
+    rewrite: &Rewrite<A>,
+    hop: Hop,
+) {
+    let forwarded = hop.apply(packet);
+    // SAFETY: `parse` bounds-checked the fixed header.
+    unsafe {
+        A::write(
+            packet.ip,
+            rewrite.source,
+            rewrite.destination,
+            rewrite.addresses,
+            forwarded,
+        )
+    };
+    let segment = packet.segment;
+    let mut addresses = rewrite.addresses;
+    match packet.transport {
+        Transport::Tcp | Transport::Udp => {
+            // SAFETY: `parse` bounds-checked both ports.
+            unsafe { frame::write_field(segment, 0, rewrite.source_port_be) };
+            // SAFETY: as above.
+            unsafe { frame::write_field(segment, 2, rewrite.destination_port_be) };
+        }
+        Transport::Echo | Transport::EchoReply => {
+            let identifier = match packet.transport {
+                Transport::Echo => rewrite.source_port_be,
+                _ => rewrite.destination_port_be,
+            };
+            // SAFETY: `parse` bounds-checked the identifier.
+            unsafe { frame::write_field(segment, IDENTIFIER, identifier) };
+            if !A::ICMP_PSEUDO_HEADER {
+                addresses = Delta::NONE;
+            }
+        }
+        Transport::Other | Transport::Tail => return,
+    }
     frame.update_transport_checksum(
         packet.transport,
         packet.transport_offset + packet.transport.checksum_offset(),
-        rewrite.addresses,
+        addresses,
         rewrite.ports,
     );
 }
 
-/// Addresses, TTL and header checksum. The TTL is decremented as RFC 1812 section 5.3.1 asks of whoever
-/// forwards; the caller has seen that it is above 1.
+/// Writes the translation into an ICMP error: `rewrite` is that of packets which go the error's way, so the
+/// packet in it, which went the other way, gets it in reverse. The error's own source is translated where
+/// that of the flow's packets is, so that what lies behind the gateway stays unseen.
 #[inline(always)]
-fn write_ip(packet: &Packet, rewrite: &Rewrite<V4>) {
-    let ip = packet.ip;
-    let delta = rewrite.addresses.then(Delta::TTL_DECREMENT);
-    // SAFETY: `parse` bounds-checked the fixed header, so each field of it may be read and written.
-    let check = unsafe { frame::read_field(ip, offset_of!(Ipv4Hdr, check)) };
-    // SAFETY: as above.
-    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, check), delta.apply(check)) };
-    // SAFETY: as above.
-    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, ttl), packet.ttl.wrapping_sub(1)) };
-    // SAFETY: as above.
-    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, src_addr), rewrite.source.raw()) };
-    // SAFETY: as above.
-    unsafe { frame::write_field(ip, offset_of!(Ipv4Hdr, dst_addr), rewrite.destination.raw()) };
+pub fn apply_error<A: Network, F: Frame>(
+    frame: &mut F,
+    packet: &Packet<A>,
+    inner: &Inner<A>,
+    rewrite: &Rewrite<A>,
+    hop: Hop,
+) {
+    let forwarded = hop.apply(packet);
+    let source = if rewrite.source == packet.key.source {
+        inner.outer_source
+    } else {
+        rewrite.source
+    };
+    let outer = inner
+        .outer_source
+        .change(source)
+        .then(packet.key.destination.change(rewrite.destination));
+    // SAFETY: `parse` bounds-checked the fixed header.
+    unsafe { A::write(packet.ip, source, rewrite.destination, outer, forwarded) };
+    // SAFETY: `icmp::parse` bounds-checked the inner one.
+    let header = unsafe {
+        A::write(
+            inner.ip,
+            rewrite.destination,
+            rewrite.source,
+            rewrite.addresses,
+            false,
+        )
+    };
+    let segment = inner.write_segment(rewrite);
+    let change = rewrite.addresses.then(header).then(segment);
+    let pseudo = if A::ICMP_PSEUDO_HEADER {
+        outer
+    } else {
+        Delta::NONE
+    };
+    frame.update_transport_checksum(
+        Transport::Echo,
+        packet.transport_offset + OUTER_CHECKSUM,
+        pseudo,
+        change,
+    );
 }

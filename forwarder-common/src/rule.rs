@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use crate::address::{Address, V4};
+use crate::address::{Address, V4, V6};
 
 /// One block of ports at one address on one device: the key of the listener table.
 ///
@@ -13,7 +13,7 @@ use crate::address::{Address, V4};
 pub struct ListenerKey<A> {
     /// Destination address, or zero for any.
     pub address: A,
-    /// Ingress device, or 0 for any.
+    /// Ingress device, 0 for any, [`LOCAL`], or a rule's slot with [`OUTBOUND`].
     pub interface: u32,
     /// First port of the block, host byte order: the port with its low `shift` bits cleared.
     pub block: u16,
@@ -22,6 +22,12 @@ pub struct ListenerKey<A> {
     /// IP protocol number.
     pub protocol: u8,
 }
+
+/// [`ListenerKey::interface`] of connections that this host itself opens: the index of `lo` in every network
+/// namespace (`LOOPBACK_IFINDEX` in include/net/flow.h).
+pub const LOCAL: u32 = 1;
+/// [`ListenerKey::interface`] of the ports that the clients of an outbound rule may reach, with its slot.
+pub const OUTBOUND: u32 = 1 << 31;
 
 /// One combination of wildcards that some rule uses. Look-ups try them in order, most specific first.
 #[repr(C)]
@@ -90,7 +96,7 @@ pub struct RuleEntry<A> {
     pub rule: u32,
     /// Where this rule's backends start in the backend table.
     pub backends: u32,
-    /// How many there are; at least one.
+    /// How many there are; none for an outbound rule, whose destination stays.
     pub backend_count: u16,
     /// First port the rule listens on, host byte order.
     pub first_port: u16,
@@ -98,13 +104,27 @@ pub struct RuleEntry<A> {
     pub source_mode: u8,
     /// [`CLIENTS_ANY`], or whether the client-prefix table decides and what it means when it is silent.
     pub clients: u8,
-    /// Zero.
-    pub padding: u16,
+    /// What TCP's maximum segment size is lowered to: 0 for "it stays", [`MSS_AUTO`], or bytes.
+    pub mss: u16,
+    /// [`TO_LOCAL`] and the other flags behind it.
+    pub flags: u32,
     /// First address of the pool, for [`SOURCE_POOL`].
     pub pool_first: A,
     /// Last address of the pool, for [`SOURCE_POOL`].
     pub pool_last: A,
 }
+
+/// [`RuleEntry::mss`]: what fits through both directions' devices.
+pub const MSS_AUTO: u16 = 1;
+
+/// [`RuleEntry::flags`]: to a socket of this host.
+pub const TO_LOCAL: u32 = 1;
+/// [`RuleEntry::flags`]: a TCP packet of no flow is answered with a RST.
+pub const RESET_UNKNOWN: u32 = 2;
+/// [`RuleEntry::flags`]: one client socket is one source port towards everybody, for UDP (RFC 4787 REQ-1).
+pub const ENDPOINT_INDEPENDENT: u32 = 4;
+/// [`RuleEntry::flags`]: and everybody may send to that port (RFC 4787 section 5).
+pub const UNFILTERED: u32 = 8;
 
 /// The backend sees the client's address.
 pub const SOURCE_PRESERVE: u8 = 0;
@@ -124,7 +144,7 @@ pub const CLIENTS_DENIED_UNLESS_LISTED: u8 = 2;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backend<A> {
-    /// Where packets go.
+    /// Where packets go; zero for where they were going anyway.
     pub address: A,
     /// Port, host byte order; its meaning is [`Backend::port_mode`]'s.
     pub port: u16,
@@ -171,7 +191,18 @@ pub const CLIENT_ALLOWED: u32 = 1;
 /// Longest rule name in bytes.
 pub const NAME_LENGTH: usize = 64;
 
-/// Bits of [`ClientKey::rule`] and of [`MasqueradeKey::interface`], which every prefix fixes.
+/// Key of the table of outbound clients, behind the prefix length; the value is the rule's slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboundKey<A> {
+    /// Ingress device, or 0 for any.
+    pub interface: u32,
+    /// The client.
+    pub address: A,
+}
+
+/// Bits of [`ClientKey::rule`], [`OutboundKey::interface`] and [`MasqueradeKey::interface`], which every
+/// prefix fixes.
 pub const SCOPE_BITS: u32 = 32;
 
 /// Key of the masquerade table, behind the prefix length: which own address is used towards a next hop.
@@ -182,6 +213,16 @@ pub struct MasqueradeKey<A> {
     pub interface: u32,
     /// Next hop; an own address on its subnet is preferred, as netfilter's MASQUERADE prefers it.
     pub next_hop: A,
+}
+
+/// Value of the masquerade table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnAddress<A> {
+    /// The address.
+    pub address: A,
+    /// 1 if the next hop is on its subnet, 0 if it is merely the device's first address.
+    pub on_link: u32,
 }
 
 /// An aligned power-of-two block of ports.
@@ -220,8 +261,10 @@ const _: () = {
     assert!(size_of::<ListenerKey<V4>>() == 12);
     assert!(offset_of!(ListenerKey<V4>, protocol) == 11);
     assert!(size_of::<Shape>() == 4);
-    assert!(size_of::<RuleEntry<V4>>() == 24);
-    assert!(offset_of!(RuleEntry<V4>, pool_first) == 16);
+    assert!(size_of::<ListenerKey<V6>>() == 24);
+    assert!(size_of::<RuleEntry<V4>>() == 28);
+    assert!(size_of::<RuleEntry<V6>>() == 52);
+    assert!(offset_of!(RuleEntry<V4>, pool_first) == 20);
     assert!(size_of::<Backend<V4>>() == 8);
     assert!(size_of::<ClientKey<V4>>() == 8);
     assert!(size_of::<MasqueradeKey<V4>>() == 8);
@@ -233,17 +276,21 @@ mod pod {
     use super::*;
 
     // SAFETY: sizes and offsets are asserted above; any bits are valid.
-    unsafe impl aya::Pod for ListenerKey<V4> {}
+    unsafe impl<A: Address> aya::Pod for ListenerKey<A> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Shape {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for RuleEntry<V4> {}
+    unsafe impl<A: Address> aya::Pod for RuleEntry<A> {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Backend<V4> {}
+    unsafe impl<A: Address> aya::Pod for Backend<A> {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for ClientKey<V4> {}
+    unsafe impl<A: Address> aya::Pod for ClientKey<A> {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for MasqueradeKey<V4> {}
+    unsafe impl<A: Address> aya::Pod for MasqueradeKey<A> {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for OutboundKey<A> {}
+    // SAFETY: as above.
+    unsafe impl<A: Address> aya::Pod for OwnAddress<A> {}
 }
 
 /// Bits of a whole [`ClientKey`] or [`MasqueradeKey`]: the prefix length that a look-up gives.

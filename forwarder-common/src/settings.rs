@@ -18,12 +18,20 @@ pub struct Settings {
     pub local_first: u16,
     /// Its last port; below `local_first` for none.
     pub local_last: u16,
-    /// 1 if the daemon switched forwarding on for `lo`, so that detaching switches it off again.
+    /// Whether the daemon switched forwarding on for `lo`, so that detaching switches it off again:
+    /// [`FORWARDING_V4`], [`FORWARDING_V6`].
     pub loopback_forwarding: u32,
+    /// 1 if there are outbound rules, so that packets without a flow are compared with their clients.
+    pub outbound: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 20);
+/// [`Settings::loopback_forwarding`]: for IPv4.
+pub const FORWARDING_V4: u32 = 1;
+/// [`Settings::loopback_forwarding`]: for IPv6.
+pub const FORWARDING_V6: u32 = 2;
 
-// SAFETY: integers only, no padding (20 bytes).
+const _: () = assert!(size_of::<Settings>() == 24);
+
+// SAFETY: integers only, no padding (24 bytes).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}

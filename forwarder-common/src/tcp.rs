@@ -14,6 +14,10 @@ impl Flags {
     const SYN: u8 = 0x02;
     const RST: u8 = 0x04;
     const ACK: u8 = 0x10;
+    /// The flags of an answer to a segment that acknowledges something.
+    pub const RESET: u8 = Self::RST;
+    /// The flags of an answer to one that does not.
+    pub const RESET_ACK: u8 = Self::RST | Self::ACK;
 
     /// From octet 13 of the header.
     #[inline(always)]
@@ -31,6 +35,30 @@ impl Flags {
     #[inline(always)]
     pub const fn acknowledges(self) -> bool {
         self.0 & (Self::SYN | Self::ACK | Self::RST) == Self::ACK
+    }
+
+    /// Whether a connection is begun, by either side: only such segments name a maximum segment size.
+    #[inline(always)]
+    pub const fn synchronizes(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
+    /// Whether the connection is reset.
+    #[inline(always)]
+    pub const fn resets(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// Whether the acknowledgment number counts.
+    #[inline(always)]
+    pub const fn has_ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
+    /// How many sequence numbers the flags themselves take (RFC 9293 section 3.4).
+    #[inline(always)]
+    pub const fn sequence_space(self) -> u32 {
+        (self.0 & Self::SYN != 0) as u32 + (self.0 & Self::FIN != 0) as u32
     }
 
     /// What a packet with these flags adds to its direction's memory.

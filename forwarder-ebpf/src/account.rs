@@ -1,12 +1,12 @@
 //! Counting, in per-CPU tables.
 
 use forwarder_common::{
-    address::V4, flow::FlowEntry, frame::Transport, parse::Packet, reason::Reason, tcp::Seen,
+    flow::FlowEntry, frame::Transport, parse::{Packet, TCP}, reason::Reason, tcp::Seen,
 };
 
 use crate::{
     hook::Hook,
-    maps::{REASONS, RULE_OPENED, RULE_TRAFFIC},
+    maps::{Family, REASONS, RULE_OPENED, RULE_TRAFFIC},
 };
 
 /// Counts a packet that is not sent on.
@@ -22,13 +22,19 @@ pub fn refused(reason: Reason) {
 /// connection, and in its rule. A packet that is not sent on has told its receiver nothing, so it changes no
 /// state.
 #[inline(always)]
-pub fn forwarded<H: Hook>(packet: &Packet, flow: &mut FlowEntry<V4>, now: u64) {
+pub fn forwarded<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>, now: u64) {
+    // The counters dirty this cache line anyway, so the time is written every packet.
+    flow.last_seen = now as u32;
+    flow.seen = flow.seen.and(said(packet, flow));
+    carried::<H, A>(packet, flow);
+}
+
+/// Counts a packet that is sent on but is none of the connection's own: an ICMP error about it.
+#[inline(always)]
+pub fn carried<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>) {
     let bytes = u64::from(packet.length);
     flow.packets += 1;
     flow.bytes += bytes;
-    // The counters have dirtied this cache line anyway, so the time is written every packet.
-    flow.last_seen = now as u32;
-    flow.seen = flow.seen.and(said(packet, flow));
     if let Some(rule) = RULE_TRAFFIC.get_ptr_mut(flow.rule) {
         // SAFETY: `get_ptr_mut` returned this CPU's live map value.
         let by_direction = unsafe { &mut (*rule).by_hook[H::INDEX] };
@@ -39,13 +45,13 @@ pub fn forwarded<H: Hook>(packet: &Packet, flow: &mut FlowEntry<V4>, now: u64) {
     }
 }
 
-/// What `packet` says of its connection. The first reply confirms a UDP flow.
+/// What `packet` says of its connection. Without TCP the first reply confirms a flow.
 #[inline(always)]
-fn said(packet: &Packet, flow: &FlowEntry<V4>) -> Seen {
+fn said<A: Family>(packet: &Packet<A>, flow: &FlowEntry<A>) -> Seen {
     match packet.transport {
         Transport::Tcp => packet.flags.seen(),
-        Transport::Udp if flow.is_original() => Seen::NONE,
-        Transport::Udp => Seen::CONFIRMED,
+        _ if packet.key.protocol == TCP || flow.is_original() => Seen::NONE,
+        _ => Seen::CONFIRMED,
     }
 }
 

@@ -2,30 +2,29 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use forwarder_common::{
-    address::V4,
     reason::Reason,
     rule::{
-        CLIENT_ALLOWED, CLIENTS_ALLOWED_UNLESS_LISTED, CLIENTS_ANY, ClientKey, RuleEntry,
-        full_prefix,
+        CLIENT_ALLOWED, CLIENTS_ALLOWED_UNLESS_LISTED, CLIENTS_ANY, ClientKey, OUTBOUND,
+        OutboundKey, RuleEntry, full_prefix,
     },
 };
 
-use crate::maps::CLIENTS;
+use crate::maps::Family;
 
 /// Checks `client` against the rule's prefixes: the longest that holds it decides.
 #[inline(always)]
-pub fn check(client: V4, rule: &RuleEntry<V4>) -> Result<(), Reason> {
+pub fn check<A: Family>(client: A, rule: &RuleEntry<A>) -> Result<(), Reason> {
     if rule.clients == CLIENTS_ANY {
         return Ok(());
     }
     let key = Key::new(
-        full_prefix::<V4>(),
+        full_prefix::<A>(),
         ClientKey {
             rule: rule.rule,
             address: client,
         },
     );
-    let allowed = match CLIENTS.get(&key) {
+    let allowed = match A::CLIENTS.get(&key) {
         Some(listed) => *listed == CLIENT_ALLOWED,
         None => rule.clients == CLIENTS_ALLOWED_UNLESS_LISTED,
     };
@@ -34,4 +33,23 @@ pub fn check(client: V4, rule: &RuleEntry<V4>) -> Result<(), Reason> {
     } else {
         Err(Reason::ClientRefused)
     }
+}
+
+/// The scope of the outbound rule whose client `client` is when it comes in by `ingress`, as
+/// [`forwarder_common::rule::ListenerKey::interface`] has it.
+#[inline(always)]
+pub fn scope<A: Family>(client: A, ingress: u32) -> Option<u32> {
+    for interface in [ingress, 0] {
+        let key = Key::new(
+            full_prefix::<A>(),
+            OutboundKey {
+                interface,
+                address: client,
+            },
+        );
+        if let Some(slot) = A::OUTBOUND.get(&key) {
+            return Some(OUTBOUND | *slot);
+        }
+    }
+    None
 }

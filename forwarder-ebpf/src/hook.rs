@@ -1,8 +1,15 @@
-//! Where a packet is met: what differs between XDP and TC.
+//! Where a packet is met: what differs between XDP, TC ingress and TC egress.
 
 use core::ffi::c_void;
 
-use forwarder_common::{address::V4, flow::Route, frame::Frame, parse::Packet};
+use forwarder_common::{
+    flow::Route,
+    frame::Frame,
+    parse::Tag,
+    reason::{Reason, Verdict},
+};
+
+use crate::maps::Family;
 
 /// A packet in the kernel, with what can be done to it there.
 pub trait Hook: Frame {
@@ -10,24 +17,47 @@ pub trait Hook: Frame {
     const INDEX: usize;
     /// Whether the slow path can still take what this hook cannot finish.
     const FAST: bool;
+    /// Whether packets come from this host's own stack.
+    const EGRESS: bool;
 
     /// The program's context, for helpers.
     fn context(&self) -> *mut c_void;
 
-    /// Index of the device the packet came in by.
+    /// Takes note of the frame's VLAN tag, which decides about its device.
+    fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason>;
+
+    /// Index of the device the packet came in by: the VLAN device if it has a tag.
     fn ingress(&self) -> u32;
 
-    /// Length of the largest IP packet that `packet` is on the wire, in bytes: shorter than the packet
-    /// itself where the device cuts it into segments.
-    fn wire_length(&self, packet: &Packet) -> u32;
+    /// Length of the largest IP packet on the wire that this one of `length` bytes with so many of
+    /// `headers` becomes: shorter where the device cuts it into segments.
+    fn wire_length(&self, length: u32, headers: u16) -> u32;
 
     /// Whether this hook can send by `route`.
     fn can_send(&self, route: &Route) -> bool;
 
-    /// Sends the finished frame by `route` and returns the program's return value.
-    fn send(&self, route: &Route) -> i32;
+    /// Sends the finished frame, which has the tag that [`Hook::arrive`] was told, by `route`. Returns the
+    /// program's return value.
+    fn send(&mut self, route: &Route) -> i32;
 
     /// Sends the packet out of `egress`, leaving the Ethernet header to the kernel's neighbour code, which
     /// keeps it until `next_hop` has answered. Only where [`Hook::FAST`] is false.
-    fn send_by_neighbour(&self, egress: u32, next_hop: V4) -> i32;
+    fn send_by_neighbour<A: Family>(&self, egress: u32, next_hop: A) -> i32;
+
+    /// Sends the frame back out of the device it came in by, tag and all. `flags` are that device's.
+    fn bounce(&mut self, flags: u32) -> i32;
+
+    /// Cuts the frame to `length` bytes, then makes `room` bytes between its link header, which ends at
+    /// `network`, and the rest, or in front of it all. The link header is to be written anew. False if the
+    /// kernel refuses.
+    fn reshape(&mut self, length: u32, room: u32) -> bool;
+
+    /// Lets the packet go the way it was going.
+    fn stay(&self) -> i32;
+
+    /// The program's return value for a packet that is not sent on.
+    fn refuse(&self, verdict: Verdict) -> i32;
+
+    /// Goes on with the program at `index` of the stages. Returns only if it is missing.
+    fn jump(&self, index: u32);
 }

@@ -1,21 +1,18 @@
 //! From a packet to its flow entry.
 
 use forwarder_common::{
-    address::V4,
-    flow::{FlowEntry, FlowKey},
+    flow::{EMIT, ENDED, FlowEntry, FlowKey},
     frame::Transport,
-    parse::Packet,
+    parse::{Packet, TCP},
     reason::Reason,
-    settings::Settings,
+    stage::{Exit, Stage},
     tcp::Seen,
 };
-use network_types::ip::IpProto;
 
 use crate::{
     hook::Hook,
-    maps::{FLOWS, HALF_OPEN, SCRATCH},
-    open,
-    ports::IF_ABSENT,
+    maps::{self, Family},
+    reserve::IF_ABSENT,
     route,
 };
 
@@ -35,7 +32,7 @@ impl Table {
     /// Where new flows of `protocol` go.
     #[inline(always)]
     pub const fn of(protocol: u8) -> Self {
-        if protocol == IpProto::Tcp as u8 {
+        if protocol == TCP {
             Self::HalfOpen
         } else {
             Self::Flows
@@ -48,9 +45,9 @@ impl Table {
     /// inserted there before it is removed here, so whoever gets the place here and then finds nothing
     /// there has it alone.
     #[inline(always)]
-    pub fn reserve(self, key: &FlowKey<V4>, entry: &FlowEntry<V4>) -> Result<(), Reason> {
+    pub fn reserve<A: Family>(self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Result<(), Reason> {
         self.insert(key, entry)?;
-        if self == Self::HalfOpen && FLOWS.get_ptr(key).is_some() {
+        if self == Self::HalfOpen && A::FLOWS.get_ptr(key).is_some() {
             self.remove(key);
             return Err(Reason::Raced);
         }
@@ -58,13 +55,16 @@ impl Table {
     }
 
     #[inline(always)]
-    fn insert(self, key: &FlowKey<V4>, entry: &FlowEntry<V4>) -> Result<(), Reason> {
+    fn insert<A: Family>(self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Result<(), Reason> {
         let (result, full) = match self {
             Self::HalfOpen => (
-                HALF_OPEN.insert(key, entry, IF_ABSENT),
+                A::HALF_OPEN.insert(key, entry, IF_ABSENT),
                 Reason::HalfOpenFull,
             ),
-            Self::Flows => (FLOWS.insert(key, entry, IF_ABSENT), Reason::FlowTableFull),
+            Self::Flows => (
+                A::FLOWS.insert(key, entry, IF_ABSENT),
+                Reason::FlowTableFull,
+            ),
         };
         match result {
             Ok(()) => Ok(()),
@@ -75,20 +75,20 @@ impl Table {
 
     /// Removes `key`, if it is there.
     #[inline(always)]
-    pub fn remove(self, key: &FlowKey<V4>) {
+    pub fn remove<A: Family>(self, key: &FlowKey<A>) {
         // Absent is as good as removed.
         let _absent = match self {
-            Self::HalfOpen => HALF_OPEN.remove(key),
-            Self::Flows => FLOWS.remove(key),
+            Self::HalfOpen => A::HALF_OPEN.remove(key),
+            Self::Flows => A::FLOWS.remove(key),
         };
     }
 
     /// The entry of `key`.
     #[inline(always)]
-    pub fn get(self, key: &FlowKey<V4>) -> Option<&'static mut FlowEntry<V4>> {
+    pub fn get<A: Family>(self, key: &FlowKey<A>) -> Option<&'static mut FlowEntry<A>> {
         let pointer = match self {
-            Self::HalfOpen => HALF_OPEN.get_ptr_mut(key),
-            Self::Flows => FLOWS.get_ptr_mut(key),
+            Self::HalfOpen => A::HALF_OPEN.get_ptr_mut(key),
+            Self::Flows => A::FLOWS.get_ptr_mut(key),
         }?;
         // SAFETY: a live map value until the program ends. Another CPU may write it too, which the fields'
         // documentation allows for.
@@ -96,51 +96,77 @@ impl Table {
     }
 }
 
-/// The entry of `key` in whichever table a flow of `packet`'s protocol may be.
+/// The entry of `key` in whichever table it is.
 #[inline(always)]
-pub fn entry(key: &FlowKey<V4>, packet: &Packet) -> Option<&'static mut FlowEntry<V4>> {
+pub fn entry<A: Family>(key: &FlowKey<A>) -> Option<&'static mut FlowEntry<A>> {
     if let Some(entry) = Table::Flows.get(key) {
         return Some(entry);
     }
-    match packet.transport {
-        Transport::Tcp => Table::HalfOpen.get(key),
-        Transport::Udp => None,
+    match key.protocol {
+        TCP => Table::HalfOpen.get(key),
+        _ => None,
     }
 }
 
-/// The flow that `packet` belongs to; a new one where a rule allows it.
+/// The flow that `packet` belongs to.
 #[inline(always)]
-pub fn flow<H: Hook>(
+pub fn flow<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    settings: &Settings,
-    now: u64,
-) -> Result<&'static mut FlowEntry<V4>, Reason> {
+    packet: &Packet<A>,
+) -> Result<&'static mut FlowEntry<A>, Exit> {
     if let Some(flow) = Table::Flows.get(&packet.key) {
+        check::<H, A>(flow)?;
         if !reopens(hook, packet, flow, Table::Flows) {
-            return Ok(flow);
+            return usable(flow);
         }
     } else if packet.transport == Transport::Tcp
         && let Some(flow) = Table::HalfOpen.get(&packet.key)
-        && !reopens(hook, packet, flow, Table::HalfOpen)
     {
-        return Ok(complete(hook, packet, flow));
+        check::<H, A>(flow)?;
+        if !reopens(hook, packet, flow, Table::HalfOpen) {
+            return usable(complete(hook, packet, flow));
+        }
     }
-    open::open(hook, packet, settings, now)
+    Err(Exit::To(Stage::Open))
+}
+
+/// Checks that packets of `flow` are met at this hook: what this host itself sends is not to be had from
+/// outside, and the other way round.
+#[inline(always)]
+pub fn check<H: Hook, A: Family>(flow: &FlowEntry<A>) -> Result<(), Exit> {
+    if flow.has(EMIT) != H::EGRESS {
+        return Err(Exit::Refused(Reason::NoRule));
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn usable<A: Family>(flow: &'static mut FlowEntry<A>) -> Result<&'static mut FlowEntry<A>, Exit> {
+    if flow.has(ENDED) {
+        return Err(Exit::Answered(Reason::FlowEnded));
+    }
+    Ok(flow)
 }
 
 /// Whether the frame is for this host. One that is not must not move or remove the flow whose tuple it has.
 #[inline(always)]
-fn is_ours<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>) -> bool {
-    packet.macs.arrival_mark(hook.ingress()) == flow.arrival
+fn is_ours<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &FlowEntry<A>) -> bool {
+    H::EGRESS
+        || packet.macs.arrival_mark(hook.ingress()) == flow.arrival
         || route::check_addressee(hook, packet).is_ok()
 }
 
-/// Whether `packet` is a SYN that reuses the tuple of a connection that has ended; the old flow is then
-/// gone, and the rules decide about the new one.
+/// Whether `packet` begins anew on the tuple of a connection that has ended; the old flow is then gone, and
+/// the rules decide about the new one.
 #[inline(always)]
-fn reopens<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>, table: Table) -> bool {
-    if !packet.flags.opens() || !flow.is_original() || !is_ours(hook, packet, flow) {
+fn reopens<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    flow: &FlowEntry<A>,
+    table: Table,
+) -> bool {
+    let begins = packet.flags.opens() || flow.has(ENDED) && packet.transport != Transport::Tcp;
+    if !begins || !flow.is_original() || !is_ours(hook, packet, flow) {
         return false;
     }
     let reply_key = flow.other_key(packet.key.protocol);
@@ -148,7 +174,7 @@ fn reopens<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>, table: Tabl
         Some(reply) => reply.seen.closing(),
         None => true,
     };
-    if !flow.seen.closing() && !reply_closing {
+    if !flow.has(ENDED) && !flow.seen.closing() && !reply_closing {
         return false;
     }
     table.remove(&packet.key);
@@ -160,11 +186,11 @@ fn reopens<H: Hook>(hook: &H, packet: &Packet, flow: &FlowEntry<V4>, table: Tabl
 /// Returns the entry to go on with: where the flow table is full, the half-open one, so that the
 /// connection works nevertheless.
 #[inline(always)]
-fn complete<H: Hook>(
+fn complete<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    flow: &'static mut FlowEntry<V4>,
-) -> &'static mut FlowEntry<V4> {
+    packet: &Packet<A>,
+    flow: &'static mut FlowEntry<A>,
+) -> &'static mut FlowEntry<A> {
     if !flow.is_original() || !packet.flags.acknowledges() || !is_ours(hook, packet, flow) {
         return flow;
     }
@@ -176,17 +202,18 @@ fn complete<H: Hook>(
         return flow;
     }
     flow.seen = flow.seen.and(Seen::CONFIRMED);
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+    let Ok(entries) = maps::entries::<A>() else {
         return flow;
     };
-    // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
-    let scratch = unsafe { &mut *scratch };
-    scratch.original = *flow;
-    scratch.reply = *reply;
-    if Table::Flows.insert(&reply_key, &scratch.reply).is_err() {
+    copy(&mut entries.original, flow);
+    copy(&mut entries.reply, reply);
+    if Table::Flows.insert(&reply_key, &entries.reply).is_err() {
         return flow;
     }
-    if Table::Flows.insert(&packet.key, &scratch.original).is_err() {
+    if Table::Flows
+        .insert(&packet.key, &entries.original)
+        .is_err()
+    {
         Table::Flows.remove(&reply_key);
         return flow;
     }
@@ -195,5 +222,23 @@ fn complete<H: Hook>(
     match Table::Flows.get(&packet.key) {
         Some(moved) => moved,
         None => flow,
+    }
+}
+
+/// Copies an entry, word by word. The compiler would call a function that copies bytes, and the verifier would
+/// walk through each of them.
+#[inline(always)]
+fn copy<A: Family>(to: &mut FlowEntry<A>, from: &FlowEntry<A>) {
+    const WORD: usize = size_of::<u64>();
+    let (to, from) = (&raw mut *to, &raw const *from);
+    for word in 0..size_of::<FlowEntry<A>>() / WORD {
+        // SAFETY: an entry is a whole number of aligned words.
+        let from = unsafe { from.cast::<u64>().add(word) };
+        // SAFETY: as above.
+        let to = unsafe { to.cast::<u64>().add(word) };
+        // SAFETY: as above; volatile, so that it stays as it is written here.
+        let value = unsafe { from.read_volatile() };
+        // SAFETY: as above.
+        unsafe { to.write_volatile(value) };
     }
 }

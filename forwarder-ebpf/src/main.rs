@@ -6,16 +6,22 @@
 #![no_main]
 
 mod account;
+mod answer;
+mod clamp;
 mod clients;
+mod error;
+mod fragment;
 mod hook;
 mod lookup;
 mod maps;
 mod open;
 mod pipeline;
 mod plan;
-mod ports;
+mod reserve;
 mod route;
 mod rules;
+mod skb;
+mod source;
 mod tc;
 mod tell;
 mod window;

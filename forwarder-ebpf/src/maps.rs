@@ -3,55 +3,195 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use forwarder_common::{
-    address::V4,
-    device::Device,
+    address::{V4, V6},
+    answer::Writer,
+    device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
+    fragment::{Datagram, FragmentKey, Held, HeldKey},
+    mapping::{Mapping, MappingKey},
+    mss,
+    network::Part,
     reason::Reason,
     rule::{
-        Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, NAME_LENGTH, RuleEntry, Shape,
+        Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, NAME_LENGTH, OutboundKey,
+        OwnAddress, RuleEntry, Shape,
     },
     settings::Settings,
+    stage::Stage,
     stats::RuleTraffic,
 };
 
-/// Both directions of every flow, but for TCP before its handshake is complete. Not an LRU: a new flow
-/// never displaces an old one. Placeholder size.
-#[map]
-pub static FLOWS: HashMap<FlowKey<V4>, FlowEntry<V4>> = HashMap::with_max_entries(2, 0);
+/// An address family with its tables.
+pub trait Family: Writer {
+    /// Both directions of every flow, but for TCP before its handshake is complete. Not an LRU: a new flow
+    /// never displaces an old one. Placeholder size.
+    const FLOWS: &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
+    /// Both directions of TCP flows whose handshake is not complete, so that a SYN flood fills this table
+    /// and not the other. Placeholder size.
+    const HALF_OPEN: &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
+    /// What listens where. Grows as rules are added.
+    const LISTENERS: &'static HashMap<ListenerKey<Self>, RuleEntry<Self>>;
+    /// The backends of all rules, each rule's in a row, in one half of the table: a reload fills the other
+    /// half before it changes the first listener. Placeholder size.
+    const BACKENDS: &'static Array<Backend<Self>>;
+    /// Client prefixes by rule. At equal length a deny has replaced an allow.
+    const CLIENTS: &'static LpmTrie<ClientKey<Self>, u32>;
+    /// Client prefixes of outbound rules, by device.
+    const OUTBOUND: &'static LpmTrie<OutboundKey<Self>, u32>;
+    /// Own addresses to masquerade with, by egress device and next hop.
+    const MASQUERADE: &'static LpmTrie<MasqueradeKey<Self>, OwnAddress<Self>>;
+    /// Own addresses, and the broadcast addresses of own subnets: what is sent there is for this host.
+    const OWN: &'static HashMap<Self, u32>;
+    /// Endpoint-independent mappings, both sides of each. Placeholder size.
+    const MAPPINGS: &'static HashMap<MappingKey<Self>, Mapping<Self>>;
+    /// Datagrams whose fragments come by.
+    const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram>;
+    /// Fragments that came before their datagram's first.
+    const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
+    /// Room for two entries.
+    const ENTRIES: &'static PerCpuArray<Entries<Self>>;
 
-/// Both directions of TCP flows whose handshake is not complete, so that a SYN flood fills this table and
-/// not [`FLOWS`]. Placeholder size.
-#[map]
-pub static HALF_OPEN: HashMap<FlowKey<V4>, FlowEntry<V4>> = HashMap::with_max_entries(2, 0);
+    /// The address in the form that the routing helper takes.
+    fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self);
 
-/// What listens where. Grows as rules are added.
-#[map]
-pub static LISTENERS: HashMap<ListenerKey<V4>, RuleEntry<V4>> =
-    HashMap::with_max_entries(1 << 21, BPF_F_NO_PREALLOC);
+    /// The next hop that the routing helper gave, if it is of this family.
+    fn next_hop(fib: &bpf_fib_lookup) -> Self;
 
-/// The wildcard combinations that [`LISTENERS`] holds, most specific first, in one half of the table.
+    /// The next hop as the neighbour helper takes it.
+    fn words(self) -> [u32; 4];
+}
+
+/// A new flow before it is in the tables: too large for the stack.
+#[repr(C)]
+pub struct Entries<A> {
+    /// The tuple of the packet that opens it.
+    pub from: FlowKey<A>,
+    /// The tuple it will leave with.
+    pub to: FlowKey<A>,
+    /// A key that is looked for.
+    pub key: FlowKey<A>,
+    /// A listener that is looked for.
+    pub listener: ListenerKey<A>,
+    /// The datagram that a fragment is of.
+    pub datagram: FragmentKey<A>,
+    /// One side of a mapping that is looked for.
+    pub socket: MappingKey<A>,
+    /// And what it leads to.
+    pub mapping: Mapping<A>,
+    /// [`RuleEntry::flags`] of the rule that it meets.
+    pub rule_flags: u32,
+    /// Its original direction.
+    pub original: FlowEntry<A>,
+    /// Its reply direction.
+    pub reply: FlowEntry<A>,
+}
+
+macro_rules! family {
+    ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
+     $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
+     $datagrams:ident, $held:ident, $entries:ident) => {
+        #[map]
+        static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
+            HashMap::with_max_entries(2, 0);
+        #[map]
+        static $half_open: HashMap<FlowKey<$family>, FlowEntry<$family>> =
+            HashMap::with_max_entries(2, 0);
+        #[map]
+        static $listeners: HashMap<ListenerKey<$family>, RuleEntry<$family>> =
+            HashMap::with_max_entries(1 << 21, BPF_F_NO_PREALLOC);
+        #[map]
+        static $backends: Array<Backend<$family>> = Array::with_max_entries(1, 0);
+        #[map]
+        static $clients: LpmTrie<ClientKey<$family>, u32> = LpmTrie::with_max_entries(1 << 20, 0);
+        #[map]
+        static $outbound: LpmTrie<OutboundKey<$family>, u32> =
+            LpmTrie::with_max_entries(1 << 16, 0);
+        #[map]
+        static $masquerade: LpmTrie<MasqueradeKey<$family>, OwnAddress<$family>> =
+            LpmTrie::with_max_entries(4096, 0);
+        #[map]
+        static $own: HashMap<$family, u32> =
+            HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+        #[map]
+        static $mappings: HashMap<MappingKey<$family>, Mapping<$family>> =
+            HashMap::with_max_entries(2, BPF_F_NO_PREALLOC);
+        #[map]
+        static $datagrams: LruHashMap<FragmentKey<$family>, Datagram> =
+            LruHashMap::with_max_entries(2048, 0);
+        #[map]
+        static $held: LruHashMap<HeldKey<$family>, Held> = LruHashMap::with_max_entries(1024, 0);
+        #[map]
+        static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
+
+        impl Family for $family {
+            const FLOWS: &'static HashMap<FlowKey<Self>, FlowEntry<Self>> = &$flows;
+            const HALF_OPEN: &'static HashMap<FlowKey<Self>, FlowEntry<Self>> = &$half_open;
+            const LISTENERS: &'static HashMap<ListenerKey<Self>, RuleEntry<Self>> = &$listeners;
+            const BACKENDS: &'static Array<Backend<Self>> = &$backends;
+            const CLIENTS: &'static LpmTrie<ClientKey<Self>, u32> = &$clients;
+            const OUTBOUND: &'static LpmTrie<OutboundKey<Self>, u32> = &$outbound;
+            const MASQUERADE: &'static LpmTrie<MasqueradeKey<Self>, OwnAddress<Self>> =
+                &$masquerade;
+            const OWN: &'static HashMap<Self, u32> = &$own;
+            const MAPPINGS: &'static HashMap<MappingKey<Self>, Mapping<Self>> = &$mappings;
+            const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram> = &$datagrams;
+            const HELD: &'static LruHashMap<HeldKey<Self>, Held> = &$held;
+            const ENTRIES: &'static PerCpuArray<Entries<Self>> = &$entries;
+
+            #[inline(always)]
+            $fill
+            #[inline(always)]
+            $next_hop
+            #[inline(always)]
+            $words
+        }
+    };
+}
+
+family!(V4,
+    fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
+        fib.__bindgen_anon_3.ipv4_src = source.raw();
+        fib.__bindgen_anon_4.ipv4_dst = destination.raw();
+    },
+    fn next_hop(fib: &bpf_fib_lookup) -> Self {
+        // SAFETY: of this family, so the IPv4 member is the one that is filled in.
+        Self::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst })
+    },
+    fn words(self) -> [u32; 4] {
+        [self.raw(), 0, 0, 0]
+    }:
+    FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
+    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, ENTRIES_V4);
+
+family!(V6,
+    fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
+        fib.__bindgen_anon_3.ipv6_src = source.raw();
+        fib.__bindgen_anon_4.ipv6_dst = destination.raw();
+    },
+    fn next_hop(fib: &bpf_fib_lookup) -> Self {
+        // SAFETY: of this family, so the IPv6 member is the one that is filled in.
+        Self::from_raw(unsafe { fib.__bindgen_anon_4.ipv6_dst })
+    },
+    fn words(self) -> [u32; 4] {
+        self.raw()
+    }:
+    FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
+    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, ENTRIES_V6);
+
+/// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.
 #[map]
 pub static SHAPES: Array<Shape> = Array::with_max_entries(2 * MAX_SHAPES, 0);
-
-/// The backends of all rules, each rule's in a row, in one half of the table: a reload fills the other
-/// half before it changes the first listener. Placeholder size.
-#[map]
-pub static BACKENDS: Array<Backend<V4>> = Array::with_max_entries(1, 0);
-
-/// Client prefixes by rule. At equal length a deny has replaced an allow.
-#[map]
-pub static CLIENTS: LpmTrie<ClientKey<V4>, u32> = LpmTrie::with_max_entries(1 << 20, 0);
-
-/// Own addresses to masquerade with, by egress device and next hop.
-#[map]
-pub static MASQUERADE: LpmTrie<MasqueradeKey<V4>, V4> = LpmTrie::with_max_entries(4096, 0);
 
 /// Devices by index.
 #[map]
 pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
+
+/// Configured VLAN devices by the device that carries them and the tag.
+#[map]
+pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
 
 /// One record.
 #[map]
@@ -79,19 +219,66 @@ pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COU
 #[map]
 pub static CLOCK: Array<[u64; 2]> = Array::with_max_entries(1, 0);
 
-/// What is too large for the 512-byte stack. Softirqs do not nest, so one for each CPU is enough.
+/// The other stages of the pipeline on XDP, on TC ingress and on TC egress.
+#[map]
+pub static XDP_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
+/// See [`XDP_STAGES`].
+#[map]
+pub static TC_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
+/// See [`XDP_STAGES`].
+#[map]
+pub static EGRESS_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
+
+/// What is too large for the 512-byte stack, and what one stage tells the next. Softirqs do not nest, so
+/// one for each CPU is enough.
 #[repr(C)]
 pub struct Scratch {
-    /// A new flow's original direction.
-    pub original: FlowEntry<V4>,
-    /// Its reply direction.
-    pub reply: FlowEntry<V4>,
     /// A question to the routing table.
     pub fib: bpf_fib_lookup,
+    /// A new datagram, or one that is read.
+    pub datagram: Datagram,
+    /// A fragment that is put aside.
+    pub held: Held,
+    /// Which part of its datagram a fragment is.
+    pub fragment: Part,
+    /// A packet's TCP options.
+    pub options: [u8; mss::OPTIONS],
     /// `bpf_jiffies64` when this CPU last said something in words.
     pub told: u64,
+    /// `bpf_ktime_get_ns` when this CPU last counted its answers afresh.
+    pub answers_since: u64,
+    /// Answers that it has given since.
+    pub answers: u32,
+    /// Why the packet is not sent on, for [`Stage::Answer`].
+    pub reason: Reason,
+    /// How large it may be, for [`Reason::TooBig`] and for [`Stage::Clamp`].
+    pub mtu: u16,
+    /// What the flow's rule says of segment sizes, for [`Stage::Clamp`].
+    pub mss: u16,
+    /// Whether the packet has come by [`Stage::Clamp`].
+    pub clamped: bool,
+    /// Whether the packet has come by [`Stage::Fragment`].
+    pub checked: bool,
+    /// Its datagram's ports, if so.
+    pub ports: [u16; 2],
 }
 
 /// One record.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's scratch space.
+#[inline(always)]
+pub fn scratch() -> Result<&'static mut Scratch, Reason> {
+    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
+    // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
+    Ok(unsafe { &mut *scratch })
+}
+
+/// This CPU's room for two entries.
+#[inline(always)]
+pub fn entries<A: Family>() -> Result<&'static mut Entries<A>, Reason> {
+    let entries = A::ENTRIES.get_ptr_mut(0).ok_or(Reason::Raced)?;
+    // SAFETY: as above.
+    Ok(unsafe { &mut *entries })
+}

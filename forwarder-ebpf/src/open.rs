@@ -1,91 +1,162 @@
-//! A new flow: rule, client check, backend, route, source, then both directions or neither.
+//! A new flow: rule, client check, backend, route, source address. What is found goes to [`Entries`], from
+//! which [`crate::reserve`] makes the flow.
 
 use forwarder_common::{
-    address::V4,
-    flow::{CREATED_UNIT, DIRECTION_ORIGINAL, DIRECTION_REPLY, FlowEntry, FlowKey, Rewrite},
+    flow::{CREATED_UNIT, DELIVER, EMIT, FlowEntry, REPLY, Route},
     frame::Transport,
-    parse::Packet,
+    network::Header,
+    parse::{self, Link, Packet},
     reason::Reason,
+    rule::{LOCAL, RESET_UNKNOWN, RuleEntry, TO_LOCAL},
     settings::Settings,
+    stage::{Exit, Stage},
 };
 
 use crate::{
-    account, clients,
+    clients,
     hook::Hook,
-    lookup::Table,
-    maps::{SCRATCH, Scratch},
-    plan, ports, route, rules,
+    maps::{self, Entries, Family},
+    pipeline, plan,
+    route::{self, Resolved},
+    rules::{self, Scope},
+    source,
 };
 
-/// Opens a flow for `packet` if a rule wants it, and returns the original direction's entry.
+/// Prepares a flow for a packet that has none, if a rule wants it.
 #[inline(always)]
-pub fn open<H: Hook>(
-    hook: &H,
-    packet: &Packet,
-    settings: &Settings,
-    now: u64,
-) -> Result<&'static mut FlowEntry<V4>, Reason> {
-    let key = &packet.key;
-    let rule = rules::find(key, hook.ingress(), settings).ok_or(Reason::NoRule)?;
-    let device = route::check_addressee(hook, packet)?;
-    clients::check(key.source, rule)?;
-    if packet.transport == Transport::Tcp && !packet.flags.opens() {
-        return Err(Reason::TcpNoFlow);
+pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
+    let header: Header<A> = parse::header(hook, link)?;
+    if header.part.offset != 0 {
+        // Only the first fragment has what it takes.
+        return Err(Exit::Refused(Reason::NoRule));
     }
-    let mut to = rules::target(key, rule).ok_or(Reason::NoRule)?;
-    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
-    // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
-    let Scratch {
+    maps::scratch()?.checked = header.part.is_fragment();
+    let packet: Packet<A> = parse::packet(hook, link, &header)?;
+    let settings = pipeline::settings()?;
+    let entries = maps::entries::<A>()?;
+    entries.from = packet.key;
+    let rule = admitting_rule(hook, &packet, settings, entries)?;
+    prepare(hook, &packet, rule, settings, entries)?;
+    Err(Exit::To(Stage::Reserve))
+}
+
+/// The rule that the packet meets, if it lets a packet of this kind open a flow.
+#[inline(always)]
+fn admitting_rule<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    settings: &Settings,
+    entries: &mut Entries<A>,
+) -> Result<&'static RuleEntry<A>, Exit> {
+    let scope = if H::EGRESS {
+        Scope::Only(LOCAL)
+    } else {
+        Scope::Device(hook.ingress())
+    };
+    let rule = match rules::find(&entries.from, scope, settings, &mut entries.listener) {
+        Some(rule) if H::EGRESS => rule,
+        Some(rule) => {
+            route::check_addressee(hook, packet)?;
+            clients::check(entries.from.source, rule)?;
+            rule
+        }
+        None => outbound(hook, packet, settings, entries)?,
+    };
+    if packet.transport == Transport::Tcp && !packet.flags.opens() {
+        return Err(if H::EGRESS {
+            Exit::Refused(Reason::NoRule)
+        } else if rule.flags & RESET_UNKNOWN != 0 {
+            Exit::Answered(Reason::TcpNoFlow)
+        } else {
+            Exit::Refused(Reason::TcpNoFlow)
+        });
+    }
+    Ok(rule)
+}
+
+/// The outbound rule that the packet meets as one of its clients.
+#[inline(always)]
+fn outbound<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    settings: &Settings,
+    entries: &mut Entries<A>,
+) -> Result<&'static RuleEntry<A>, Reason> {
+    let nobodys = match packet.transport {
+        Transport::Other => Reason::NotTransport,
+        _ => Reason::NoRule,
+    };
+    let from = &entries.from;
+    if H::EGRESS || settings.outbound == 0 || A::OWN.get_ptr(from.destination).is_some() {
+        return Err(nobodys);
+    }
+    let scope = clients::scope(from.source, hook.ingress()).ok_or(nobodys)?;
+    route::check_addressee(hook, packet)?;
+    match packet.transport {
+        Transport::Tcp | Transport::Udp | Transport::Echo => {
+            rules::find(from, Scope::Only(scope), settings, &mut entries.listener)
+                .ok_or(Reason::NotPermitted)
+        }
+        _ => Err(Reason::NotPermitted),
+    }
+}
+
+#[inline(always)]
+fn prepare<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    rule: &RuleEntry<A>,
+    settings: &Settings,
+    entries: &mut Entries<A>,
+) -> Result<(), Exit> {
+    let Entries {
+        from,
+        to,
         original,
         reply,
-        fib,
+        rule_flags,
         ..
-    } = unsafe { &mut *scratch };
-    let way = route::resolve(hook, packet, &to, settings, fib)?;
-    // Before the flow is made: a packet that ends here opens nothing.
-    plan::admit(hook, packet, &way.route)?;
-    to.source = ports::source_address(key.source, rule, &way)?;
-
-    *reply = FlowEntry {
-        route: route::back(hook, packet, device, settings),
+    } = entries;
+    *to = rules::target(from, rule).ok_or(Reason::NoRule)?;
+    let local = rule.flags & TO_LOCAL != 0;
+    original.route = Route::default();
+    reply.route = Route::default();
+    if !local && !(H::EGRESS && to.destination == from.destination) {
+        let way: Resolved<A> = {
+            let fib = &mut maps::scratch()?.fib;
+            route::resolve(hook, packet.tos, from, to, settings, fib)?
+        };
+        // Before the flow is made: a packet that ends here opens nothing.
+        plan::admit(hook, packet, &way.route)?;
+        to.source = source::source_address(hook, to, rule, &way)?;
+        original.route = way.route;
+    }
+    if !H::EGRESS && !local {
+        let device = route::check_addressee(hook, packet)?;
+        reply.route = route::back(hook, packet, device, settings);
+    }
+    let now = pipeline::now();
+    let (onward, back) = match (H::EGRESS, local) {
+        (true, _) => (EMIT, DELIVER),
+        (false, true) => (DELIVER, EMIT),
+        (false, false) => (0, 0),
+    };
+    *rule_flags = rule.flags;
+    *original = FlowEntry {
+        route: original.route,
+        arrival: packet.macs.arrival_mark(hook.ingress()),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: rule.rule,
-        direction: DIRECTION_REPLY,
+        mss: rule.mss,
+        flags: onward,
         ..FlowEntry::default()
     };
-    ports::reserve(key, &mut to, reply, settings)?;
-
-    *original = FlowEntry {
-        rewrite: Rewrite::between(key, &to),
-        route: way.route,
-        arrival: packet.macs.arrival_mark(hook.ingress()),
-        last_seen: now as u32,
-        created: reply.created,
-        rule: rule.rule,
-        direction: DIRECTION_ORIGINAL,
-        ..FlowEntry::default()
+    *reply = FlowEntry {
+        route: reply.route,
+        arrival: 0,
+        flags: REPLY | back,
+        ..*original
     };
-    finish(key, &to, original)
-}
-
-/// Inserts the original direction behind the reply direction that [`ports::reserve`] has inserted, and
-/// takes that one back where this fails.
-#[inline(always)]
-fn finish(
-    key: &FlowKey<V4>,
-    to: &FlowKey<V4>,
-    original: &FlowEntry<V4>,
-) -> Result<&'static mut FlowEntry<V4>, Reason> {
-    let table = Table::of(key.protocol);
-    if let Err(reason) = table.reserve(key, original) {
-        table.remove(&to.reversed());
-        // Another CPU has opened the same flow at the same moment: the packet goes by that one.
-        return match table.get(key) {
-            Some(winner) if reason == Reason::Raced => Ok(winner),
-            _ => Err(reason),
-        };
-    }
-    account::opened(original.rule);
-    table.get(key).ok_or(Reason::Raced)
+    Ok(())
 }

@@ -4,44 +4,186 @@
 //! After it nothing fails.
 
 use aya_ebpf::helpers::bpf_jiffies64;
-use forwarder_common::{parse, reason::Reason, rewrite};
+use forwarder_common::{
+    address::{V4, V6},
+    flow::FlowEntry,
+    frame::Transport,
+    network::{Header, Network},
+    parse::{self, Link, Packet},
+    reason::{Reason, Verdict},
+    rewrite::{self, Hop},
+    settings::Settings,
+    stage::{Exit, Stage},
+};
 
 use crate::{
     account,
     hook::Hook,
-    lookup, maps,
+    lookup,
+    maps::{self, Family},
     plan::{self, Way},
 };
 
-/// Runs one packet through and counts it. Returns the program's return value for a packet that was sent.
-///
-/// # Errors
-///
-/// The [`Reason`] it was not sent, already counted; its verdict says what becomes of the packet.
+/// Runs one packet through the main program, whichever family it is of. Returns the program's return value.
 #[inline(always)]
-pub fn run<H: Hook>(hook: &mut H) -> Result<i32, Reason> {
-    let result = forward(hook);
-    if let Err(reason) = result {
-        account::refused(reason);
+pub fn run<H: Hook>(hook: &mut H) -> i32 {
+    match enter(hook) {
+        Ok(link) if link.ether_type == V4::ETHER_TYPE => {
+            let result = forward::<H, V4>(hook, &link);
+            settle::<H, V4>(hook, result)
+        }
+        Ok(link) if link.ether_type == V6::ETHER_TYPE => {
+            let result = forward::<H, V6>(hook, &link);
+            settle::<H, V6>(hook, result)
+        }
+        Ok(_) => refuse(hook, Reason::NotIp),
+        Err(reason) => refuse(hook, reason),
     }
-    result
+}
+
+/// Runs one packet of family `A` through another stage.
+#[inline(always)]
+pub fn stage<H: Hook, A: Family>(
+    hook: &mut H,
+    run: impl FnOnce(&mut H, &Link) -> Result<i32, Exit>,
+) -> i32 {
+    match enter(hook) {
+        Ok(link) => {
+            let result = run(hook, &link);
+            settle::<H, A>(hook, result)
+        }
+        Err(reason) => refuse(hook, reason),
+    }
+}
+
+/// Runs a stage that looks at no byte of the packet.
+#[inline(always)]
+pub fn bare<H: Hook, A: Family>(hook: &H, run: impl FnOnce() -> Result<i32, Exit>) -> i32 {
+    settle::<H, A>(hook, run())
 }
 
 #[inline(always)]
-fn forward<H: Hook>(hook: &mut H) -> Result<i32, Reason> {
-    let packet = parse::parse(hook)?;
-    let settings = maps::SETTINGS.get(0).ok_or(Reason::NoRule)?;
+fn enter<H: Hook>(hook: &mut H) -> Result<Link, Reason> {
+    let link = parse::link(hook)?;
+    hook.arrive(link.tag)?;
+    Ok(link)
+}
+
+/// Counts a packet that is not sent on, or goes on with it in another stage.
+#[inline(always)]
+fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
+    match result {
+        Ok(value) => value,
+        Err(Exit::To(stage)) => {
+            hook.jump(stage.index(A::IPV6));
+            if let Ok(scratch) = maps::scratch() {
+                (scratch.checked, scratch.clamped) = (false, false);
+            }
+            refuse(hook, Reason::StageMissing)
+        }
+        Err(Exit::Answered(reason)) if !H::EGRESS => {
+            if let Ok(scratch) = maps::scratch() {
+                scratch.reason = reason;
+                account::refused(reason);
+                hook.jump(Stage::Answer.index(A::IPV6));
+            }
+            hook.refuse(Verdict::Drop)
+        }
+        Err(Exit::Refused(reason) | Exit::Answered(reason)) => refuse(hook, reason),
+    }
+}
+
+#[inline(always)]
+fn refuse<H: Hook>(hook: &H, reason: Reason) -> i32 {
+    account::refused(reason);
+    hook.refuse(reason.verdict())
+}
+
+/// The settings record.
+#[inline(always)]
+pub fn settings() -> Result<&'static Settings, Reason> {
+    maps::SETTINGS.get(0).ok_or(Reason::NoRule)
+}
+
+/// Now, in jiffies.
+#[inline(always)]
+pub fn now() -> u64 {
     // SAFETY: the helper takes no argument and only reads a clock.
-    let now = unsafe { bpf_jiffies64() };
-    let flow = lookup::flow(hook, &packet, settings, now)?;
+    unsafe { bpf_jiffies64() }
+}
+
+/// Parses the packet; a fragment only if it has come by [`Stage::Fragment`].
+#[inline(always)]
+fn packet<H: Hook, A: Family>(hook: &H, link: &Link) -> Result<Packet<A>, Exit> {
+    let header: Header<A> = parse::header(hook, link)?;
+    if header.part.is_fragment() {
+        let scratch = maps::scratch()?;
+        if !core::mem::take(&mut scratch.checked) {
+            return Err(Exit::To(Stage::Fragment));
+        }
+        if header.part.offset != 0 {
+            return Ok(parse::tail(hook, link, &header, scratch.ports)?);
+        }
+    }
+    parse::packet(hook, link, &header)
+}
+
+#[inline(always)]
+fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
+    let packet = packet::<H, A>(hook, link)?;
+    let settings = settings()?;
+    if packet.transport == Transport::Other {
+        // Nothing to translate, but an outbound rule may have to refuse it.
+        return Err(match settings.outbound {
+            0 => Exit::Refused(Reason::NotTransport),
+            _ => Exit::To(Stage::Open),
+        });
+    }
+    let now = now();
+    let flow = lookup::flow(hook, &packet)?;
     let way = plan::plan(hook, &packet, flow, settings)?;
+    if flow.mss != 0 && packet.flags.synchronizes() {
+        let scratch = maps::scratch()?;
+        // Set by that stage, so that a packet comes by it once.
+        if !core::mem::take(&mut scratch.clamped) {
+            scratch.mtu = flow.route.mtu;
+            scratch.mss = flow.mss;
+            return Err(Exit::To(Stage::Clamp));
+        }
+    }
+    Ok(commit(hook, &packet, flow, way, now))
+}
 
-    // ── commit ──
+/// The commit line is this function's beginning.
+#[inline(always)]
+pub fn commit<H: Hook, A: Family>(
+    hook: &mut H,
+    packet: &Packet<A>,
+    flow: &mut FlowEntry<A>,
+    way: Way<A>,
+    now: u64,
+) -> i32 {
+    rewrite::apply(hook, packet, &flow.rewrite, hop(flow, way));
+    account::forwarded::<H, A>(packet, flow, now);
+    emit(hook, flow, way)
+}
 
-    rewrite::apply(hook, &packet, &flow.rewrite, &flow.route);
-    account::forwarded::<H>(&packet, flow, now);
-    Ok(match way {
+/// How a packet of `flow` goes on by `way`.
+#[inline(always)]
+pub fn hop<A: Family>(flow: &FlowEntry<A>, way: Way<A>) -> Hop {
+    match way {
+        Way::Stay => Hop::Own,
+        _ if flow.is_forwarded() => Hop::Next(flow.route.macs),
+        _ => Hop::First(flow.route.macs),
+    }
+}
+
+/// Sends the finished packet.
+#[inline(always)]
+pub fn emit<H: Hook, A: Family>(hook: &mut H, flow: &FlowEntry<A>, way: Way<A>) -> i32 {
+    match way {
+        Way::Stay => hook.stay(),
         Way::Frame => hook.send(&flow.route),
         Way::Neighbour(egress, next_hop) => hook.send_by_neighbour(egress, next_hop),
-    })
+    }
 }

@@ -1,38 +1,56 @@
 //! How a packet of a known flow leaves: route, MTU, TTL.
 
 use forwarder_common::{
-    address::V4,
-    flow::{FlowEntry, Route},
+    flow::{DELIVER, EMIT, FlowEntry, Route},
     parse::Packet,
     reason::Reason,
     settings::Settings,
+    stage::Exit,
 };
 
 use crate::{
     hook::Hook,
     lookup,
-    maps::{DEVICES, SCRATCH},
+    maps::{self, DEVICES, Family},
     route::{self, Resolved},
 };
 
 /// How a finished packet is sent.
 #[derive(Clone, Copy)]
-pub enum Way {
+pub enum Way<A> {
     /// As a whole frame by the flow's route.
     Frame,
     /// Out of this device to this next hop, whose MAC the kernel must find first.
-    Neighbour(u32, V4),
+    Neighbour(u32, A),
+    /// On the way it was going: up to this host's stack, or down from it.
+    Stay,
 }
 
 /// Brings `flow`'s route up to date and checks that the packet may take it. Writes no byte of the packet.
 #[inline(always)]
-pub fn plan<H: Hook>(
+pub fn plan<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    flow: &mut FlowEntry<V4>,
+    packet: &Packet<A>,
+    flow: &mut FlowEntry<A>,
     settings: &Settings,
-) -> Result<Way, Reason> {
-    follow_arrival(hook, packet, flow, settings)?;
+) -> Result<Way<A>, Exit> {
+    if !H::EGRESS {
+        follow_arrival(hook, packet, flow, settings)?;
+    }
+    way(hook, packet, flow, settings)
+}
+
+/// As [`plan`] for a packet that says nothing about where its flow's packets come from.
+#[inline(always)]
+pub fn way<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    flow: &mut FlowEntry<A>,
+    settings: &Settings,
+) -> Result<Way<A>, Exit> {
+    if flow.has(DELIVER) || flow.has(EMIT) && flow.route.egress == 0 {
+        return Ok(Way::Stay);
+    }
     let mut way = Way::Frame;
     if flow.route.generation != settings.generation {
         way = refresh(hook, packet, flow, settings)?;
@@ -43,15 +61,22 @@ pub fn plan<H: Hook>(
 
 /// Checks that `packet` may leave by `route`.
 #[inline(always)]
-pub fn admit<H: Hook>(hook: &H, packet: &Packet, route: &Route) -> Result<(), Reason> {
-    if packet.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+pub fn admit<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    route: &Route,
+) -> Result<(), Exit> {
+    if packet.hops <= 1 && !H::EGRESS {
+        return Err(Exit::Answered(Reason::TtlExpired));
     }
     if !hook.can_send(route) {
-        return Err(Reason::EgressWithoutXdp);
+        return Err(Exit::Refused(Reason::EgressWithoutXdp));
     }
-    if hook.wire_length(packet) > u32::from(route.mtu) {
-        return Err(Reason::TooBig);
+    if hook.wire_length(packet.length, packet.headers) > u32::from(route.mtu) {
+        if let Ok(scratch) = maps::scratch() {
+            scratch.mtu = route.mtu;
+        }
+        return Err(Exit::Answered(Reason::TooBig));
     }
     Ok(())
 }
@@ -59,10 +84,10 @@ pub fn admit<H: Hook>(hook: &H, packet: &Packet, route: &Route) -> Result<(), Re
 /// Notices a packet that came another way than the one before it: meant for another host, or from a
 /// client that has moved, whose replies must now go that way.
 #[inline(always)]
-fn follow_arrival<H: Hook>(
+fn follow_arrival<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    flow: &mut FlowEntry<V4>,
+    packet: &Packet<A>,
+    flow: &mut FlowEntry<A>,
     settings: &Settings,
 ) -> Result<(), Reason> {
     let mark = packet.macs.arrival_mark(hook.ingress());
@@ -70,9 +95,9 @@ fn follow_arrival<H: Hook>(
         return Ok(());
     }
     let device = route::check_addressee(hook, packet)?;
-    if flow.is_original() {
+    if flow.is_original() && flow.is_forwarded() {
         let key = flow.other_key(packet.key.protocol);
-        let reply = lookup::entry(&key, packet).ok_or(Reason::Raced)?;
+        let reply = lookup::entry(&key).ok_or(Reason::Raced)?;
         reply.route = route::back(hook, packet, device, settings);
     }
     flow.arrival = mark;
@@ -81,12 +106,12 @@ fn follow_arrival<H: Hook>(
 
 /// Asks again for a route that was found under another generation.
 #[inline(always)]
-fn refresh<H: Hook>(
+fn refresh<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    flow: &mut FlowEntry<V4>,
+    packet: &Packet<A>,
+    flow: &mut FlowEntry<A>,
     settings: &Settings,
-) -> Result<Way, Reason> {
+) -> Result<Way<A>, Reason> {
     if !flow.is_original() {
         // The reply goes back by the way the request came; only the device may have changed.
         // SAFETY: nothing writes devices but userspace and a flag; a torn read is corrected by the next
@@ -97,11 +122,11 @@ fn refresh<H: Hook>(
         flow.route.generation = settings.generation;
         return Ok(Way::Frame);
     }
-    let to = flow.rewrite.key(packet.key.protocol);
-    let scratch = SCRATCH.get_ptr_mut(0).ok_or(Reason::Raced)?;
-    // SAFETY: this CPU's live map value, which nothing else uses until the program ends.
-    let fib = unsafe { &mut (*scratch).fib };
-    let Resolved { route, next_hop } = route::resolve(hook, packet, &to, settings, fib)?;
+    let fib = &mut maps::scratch()?.fib;
+    let to = &mut maps::entries::<A>()?.to;
+    *to = flow.rewrite.key(packet.key.protocol);
+    let Resolved { route, next_hop } =
+        route::resolve(hook, packet.tos, &packet.key, to, settings, fib)?;
     flow.route = route;
     Ok(if route.generation != 0 {
         Way::Frame

@@ -9,45 +9,46 @@ use aya_ebpf::{
     helpers::bpf_fib_lookup,
 };
 use forwarder_common::{
-    address::{Address, V4},
     device::Device,
     ethernet::Macs,
     flow::{FlowKey, Route},
     parse::Packet,
     reason::Reason,
+    rule::LOCAL,
     settings::Settings,
 };
 
-use crate::{hook::Hook, maps::DEVICES};
-
-/// Index of `lo` in every network namespace (`LOOPBACK_IFINDEX` in include/net/flow.h).
-const LOOPBACK: u32 = 1;
+use crate::{
+    hook::Hook,
+    maps::{DEVICES, Family},
+};
 
 /// What the kernel's tables say of a destination.
 #[derive(Clone, Copy)]
-pub struct Resolved {
+pub struct Resolved<A> {
     /// The way out. While the next hop's MAC address is not known it is of generation 0, so that the next
     /// packet asks again.
     pub route: Route,
-    /// Address of the next hop: the gateway, or the destination itself; 0.0.0.0 for a gateway of the
-    /// other family (RFC 8950), whose address the kernel looks up again itself.
-    pub next_hop: V4,
+    /// Address of the next hop: the gateway, or the destination itself; zero for a gateway of the other
+    /// family (RFC 8950), whose address the kernel looks up again itself.
+    pub next_hop: A,
 }
 
-/// Asks for the way to `to`'s destination, with `fib` for the question. The source is the client's, as
+/// Asks for the way to `to`'s destination, with `fib` for the question. The source is that of `from`, as
 /// netfilter routes between DNAT and SNAT.
 #[inline(always)]
-pub fn resolve<H: Hook>(
+pub fn resolve<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet,
-    to: &FlowKey<V4>,
+    tos: u8,
+    from: &FlowKey<A>,
+    to: &FlowKey<A>,
     settings: &Settings,
     fib: &mut FibLookup,
-) -> Result<Resolved, Reason> {
+) -> Result<Resolved<A>, Reason> {
     // Before asking: a change while the kernel answers must make this answer old.
     // SAFETY: a reference, read as the volatile value that userspace makes it.
     let generation = unsafe { (&raw const settings.generation).read_volatile() };
-    fill(fib, packet, to);
+    fill(fib, tos, from, to);
     let answer = ask(hook, fib)?;
     let route = match answer {
         Answer::Neighbour if H::FAST => return Err(Reason::NoNeighbour),
@@ -68,18 +69,17 @@ pub fn resolve<H: Hook>(
         }
     };
     // The helper has put the gateway in place of the destination, and its family in place of ours.
-    let next_hop = if fib.family == V4::FAMILY {
-        // SAFETY: of this family, so the IPv4 member is the one that is filled in.
-        V4::from_raw(unsafe { fib.__bindgen_anon_4.ipv4_dst })
+    let next_hop = if fib.family == A::FAMILY {
+        A::next_hop(fib)
     } else {
-        V4::default()
+        A::default()
     };
     Ok(Resolved { route, next_hop })
 }
 
 /// The way back to where `packet` came from, by the `device` it came in by.
 #[inline(always)]
-pub fn back<H: Hook>(hook: &H, packet: &Packet, device: &Device, settings: &Settings) -> Route {
+pub fn back<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, device: &Device, settings: &Settings) -> Route {
     Route::new(
         hook.ingress(),
         settings.generation,
@@ -95,18 +95,20 @@ enum Answer {
 }
 
 #[inline(always)]
-fn fill(fib: &mut FibLookup, packet: &Packet, to: &FlowKey<V4>) {
+fn fill<A: Family>(fib: &mut FibLookup, tos: u8, from: &FlowKey<A>, to: &FlowKey<A>) {
     // SAFETY: all-zero is a valid value of this plain C struct.
     *fib = unsafe { core::mem::zeroed() };
-    fib.family = V4::FAMILY;
+    fib.family = A::FAMILY;
     fib.l4_protocol = to.protocol;
-    fib.sport = packet.key.source_port_be;
+    fib.sport = from.source_port_be;
     fib.dport = to.destination_port_be;
     // 1 asks for the route's MTU in return (since 5.12, commit e1850ea9bd9e; the field stays 1 before).
     fib.__bindgen_anon_1.tot_len = 1;
-    fib.__bindgen_anon_2.tos = packet.tos;
-    fib.__bindgen_anon_3.ipv4_src = packet.key.source.raw();
-    fib.__bindgen_anon_4.ipv4_dst = to.destination.raw();
+    if !A::IPV6 {
+        // For IPv6 the field is the flow label, by which nobody routes.
+        fib.__bindgen_anon_2.tos = tos;
+    }
+    A::fill(fib, from.source, to.destination);
 }
 
 /// Calls the helper, a second time as if from `lo` where forwarding is off on the ingress device: the
@@ -116,7 +118,7 @@ fn ask<H: Hook>(hook: &H, fib: &mut FibLookup) -> Result<Answer, Reason> {
     fib.ifindex = hook.ingress();
     let mut answer = call(hook, fib);
     if answer == i64::from(BPF_FIB_LKUP_RET_FWD_DISABLED) {
-        fib.ifindex = LOOPBACK;
+        fib.ifindex = LOCAL;
         answer = call(hook, fib);
     }
     if answer < 0 {
@@ -158,7 +160,10 @@ pub fn mtu(device: &Device, route: u16) -> u16 {
 
 /// Checks that the frame is addressed to its ingress device and returns that device.
 #[inline(always)]
-pub fn check_addressee<H: Hook>(hook: &H, packet: &Packet) -> Result<&'static Device, Reason> {
+pub fn check_addressee<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+) -> Result<&'static Device, Reason> {
     // SAFETY: as in `plan::refresh`.
     let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
     if !packet.macs.is_for(device.mac) {

@@ -2,27 +2,39 @@
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use aya_log_ebpf::warn;
-use forwarder_common::{address::V4, flow::FlowKey};
+use forwarder_common::{address::V6, flow::FlowKey};
 
-use crate::maps::SCRATCH;
+use crate::maps::{Family, SCRATCH};
 
 /// Jiffies between two messages of one CPU: a quarter of a second at 1000 Hz, two and a half at 100 Hz.
 const QUIET: u64 = 256;
 
-/// Names the backend towards which no source port is left. A function of its own, so that its formatting
-/// takes no stack from the packet's way.
-#[inline(never)]
-pub fn ports_exhausted(to: &FlowKey<V4>) {
+/// Names the backend towards which no source port is left.
+#[inline(always)]
+pub fn ports_exhausted<A: Family>(to: &FlowKey<A>) {
     if !is_due() {
         return;
     }
-    let source = u32::from_be(to.source.raw());
-    let backend = u32::from_be(to.destination.raw());
     let port = u16::from_be(to.destination_port_be);
-    warn!(
-        (),
-        "no source port is left at {:i} towards {:i}:{}", source, backend, port
-    );
+    if A::IPV6 {
+        v6(to.source.words(), to.destination.words(), port);
+    } else {
+        v4(to.source.words()[0], to.destination.words()[0], port);
+    }
+}
+
+/// A function of its own, so that its formatting takes no stack from the packet's way.
+#[inline(never)]
+fn v4(source: u32, backend: u32, port: u16) {
+    let (source, backend) = (u32::from_be(source), u32::from_be(backend));
+    warn!((), "no source port is left at {:i} towards {:i}:{}", source, backend, port);
+}
+
+/// As [`v4`].
+#[inline(never)]
+fn v6(source: [u32; 4], backend: [u32; 4], port: u16) {
+    let (source, backend) = (V6::from_raw(source).octets(), V6::from_raw(backend).octets());
+    warn!((), "no source port is left at {:i} towards [{:i}]:{}", source, backend, port);
 }
 
 /// Whether this CPU has been quiet for long enough.

@@ -5,41 +5,73 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX},
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_meta},
+    helpers::{
+        bpf_jiffies64, bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
+        bpf_xdp_adjust_tail,
+    },
     macros::xdp,
     programs::XdpContext,
 };
 use forwarder_common::{
-    address::V4,
+    address::{V4, V6},
     checksum::Delta,
-    device::{HANDOFF, NO_METADATA, REDIRECT_ONLY, XDP_TRANSMIT},
+    device::{HANDOFF, NO_METADATA, REDIRECT_ONLY, TAGGED, VlanKey, XDP_TRANSMIT},
     flow::Route,
-    frame::{Frame, Transport, update_checksum_field},
-    parse::Packet,
-    reason::Verdict,
+    fragment::HELD_BYTES,
+    frame::{self, Frame, Transport, update_checksum_field},
+    parse::{TAG, Tag},
+    reason::{Reason, Verdict},
     stats::HOOK_XDP,
 };
 
 use crate::{
+    account, answer, clamp, error,
+    fragment::{self, Holder},
     hook::Hook,
-    maps::{CLOCK, DEVICES},
-    pipeline,
+    maps::{CLOCK, DEVICES, Family, VLANS, XDP_STAGES},
+    open, pipeline, reserve,
     window::Window,
 };
 
 /// Translates and sends what it can, hands to TC what it cannot finish, and leaves the rest alone.
 #[xdp]
 pub fn forwarder_xdp(context: XdpContext) -> u32 {
-    let mut frame = XdpFrame::new(&context);
-    match pipeline::run(&mut frame) {
-        Ok(action) => action as u32,
-        Err(reason) => match reason.verdict() {
-            Verdict::Pass => XDP_PASS,
-            Verdict::SlowPath => hand_off(&context),
-            Verdict::Drop => XDP_DROP,
-        },
-    }
+    pipeline::run(&mut XdpFrame::new(&context)) as u32
 }
+
+macro_rules! stage {
+    ($name:ident, $family:ty, $stage:path) => {
+        /// See [`forwarder_common::stage::Stage`].
+        #[xdp]
+        pub fn $name(context: XdpContext) -> u32 {
+            let mut frame = XdpFrame::new(&context);
+            pipeline::stage::<_, $family>(&mut frame, |hook, link| $stage(hook, link)) as u32
+        }
+    };
+}
+
+macro_rules! bare {
+    ($name:ident, $family:ty, $stage:path) => {
+        /// See [`forwarder_common::stage::Stage`].
+        #[xdp]
+        pub fn $name(context: XdpContext) -> u32 {
+            pipeline::bare::<_, $family>(&XdpFrame::new(&context), $stage) as u32
+        }
+    };
+}
+
+bare!(xdp_reserve_v4, V4, reserve::run::<V4>);
+bare!(xdp_reserve_v6, V6, reserve::run::<V6>);
+stage!(xdp_open_v4, V4, open::run::<_, V4>);
+stage!(xdp_open_v6, V6, open::run::<_, V6>);
+stage!(xdp_clamp_v4, V4, clamp::run::<_, V4>);
+stage!(xdp_clamp_v6, V6, clamp::run::<_, V6>);
+stage!(xdp_error_v4, V4, error::run::<_, V4>);
+stage!(xdp_error_v6, V6, error::run::<_, V6>);
+stage!(xdp_fragment_v4, V4, fragment::run::<_, V4>);
+stage!(xdp_fragment_v6, V6, fragment::run::<_, V6>);
+stage!(xdp_answer_v4, V4, answer::run::<_, V4>);
+stage!(xdp_answer_v6, V6, answer::run::<_, V6>);
 
 /// Reads both clocks, so that userspace can turn jiffies into seconds.
 #[xdp]
@@ -55,31 +87,13 @@ pub fn forwarder_clock(_context: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Marks the packet for the TC program on the same device and passes it on.
-#[inline(always)]
-fn hand_off(context: &XdpContext) -> u32 {
-    // SAFETY: the context is the kernel's.
-    if unsafe { bpf_xdp_adjust_meta(context.ctx, -(size_of::<u32>() as i32)) } != 0 {
-        let ingress = context.ingress_ifindex() as u32;
-        if let Some(device) = DEVICES.get_ptr_mut(ingress) {
-            // SAFETY: `get_ptr_mut` returned a live map value; the flag is only ever set.
-            unsafe { (*device).flags |= NO_METADATA };
-        }
-        return XDP_PASS;
-    }
-    let mark = context.metadata();
-    if mark + size_of::<u32>() > context.data() {
-        return XDP_ABORTED;
-    }
-    // SAFETY: the four bytes of metadata were bounds-checked.
-    unsafe { (mark as *mut u32).write(HANDOFF) };
-    XDP_PASS
-}
-
 /// The frame in an XDP buffer.
 struct XdpFrame<'a> {
     context: &'a XdpContext,
     window: Window,
+    /// The device it is of: the VLAN device if it has a tag.
+    ingress: u32,
+    tag: Option<Tag>,
 }
 
 impl<'a> XdpFrame<'a> {
@@ -88,15 +102,85 @@ impl<'a> XdpFrame<'a> {
         Self {
             context,
             window: Window::new(context.data(), context.data_end()),
+            ingress: context.ingress_ifindex() as u32,
+            tag: None,
         }
     }
-}
 
-impl XdpFrame<'_> {
-    /// Whether `XDP_TX` serves: out of the device it came in by.
+    /// Index of the device the program is on.
     #[inline(always)]
-    fn turns_around(&self, route: &Route) -> bool {
-        route.egress == self.ingress() && route.device & REDIRECT_ONLY as u16 == 0
+    fn device(&self) -> u32 {
+        self.context.ingress_ifindex() as u32
+    }
+
+    /// Looks at the packet again, after a helper that may have moved it.
+    #[inline(always)]
+    fn look(&mut self) {
+        self.window = Window::new(self.context.data(), self.context.data_end());
+    }
+
+    /// Moves the beginning of the frame by `bytes`, up if they are negative.
+    #[inline(always)]
+    fn move_head(&mut self, bytes: i32) -> bool {
+        // SAFETY: the context is the kernel's.
+        let moved = unsafe { bpf_xdp_adjust_head(self.context.ctx, bytes) } == 0;
+        self.look();
+        moved
+    }
+
+    /// Marks the packet for the TC program on the same device and passes it on.
+    #[inline(always)]
+    fn hand_off(&self) -> u32 {
+        let context = self.context;
+        // SAFETY: the context is the kernel's.
+        if unsafe { bpf_xdp_adjust_meta(context.ctx, -(size_of::<u32>() as i32)) } != 0 {
+            if let Some(device) = DEVICES.get_ptr_mut(self.device()) {
+                // SAFETY: `get_ptr_mut` returned a live map value; the flag is only ever set.
+                unsafe { (*device).flags |= NO_METADATA };
+            }
+            return XDP_PASS;
+        }
+        let mark = context.metadata();
+        if mark + size_of::<u32>() > context.data() {
+            return XDP_ABORTED;
+        }
+        // SAFETY: the four bytes of metadata were bounds-checked.
+        unsafe { (mark as *mut u32).write(HANDOFF) };
+        XDP_PASS
+    }
+
+    /// Gives the frame the tag `new` in place of the one it has. False if there is no room for one.
+    #[inline(always)]
+    fn retag(&mut self, new: Option<Tag>, route: &Route) -> Option<()> {
+        let moved = match (self.tag, new) {
+            (None, None) => return Some(()),
+            (None, Some(_)) => self.move_head(-(TAG as i32)),
+            (Some(_), None) => self.move_head(TAG as i32),
+            (Some(_), Some(_)) => true,
+        };
+        let start = self.at::<[u16; 8]>(0).filter(|_| moved)?;
+        // SAFETY: `at` bounds-checked sixteen bytes.
+        unsafe { frame::write_words(start.cast(), route.macs.0) };
+        if let Some(tag) = new {
+            // SAFETY: as above.
+            unsafe { frame::write_field(start.cast(), 12, tag.protocol) };
+            // SAFETY: as above.
+            unsafe { frame::write_field(start.cast(), 14, tag.id.to_be()) };
+        }
+        Some(())
+    }
+
+    /// Sends the frame out of `device`, which has `flags`.
+    #[inline(always)]
+    fn emit(&self, device: u32, flags: u32) -> i32 {
+        if device == self.device() && flags & REDIRECT_ONLY == 0 {
+            return XDP_TX as i32;
+        }
+        // SAFETY: no pointer is passed.
+        match unsafe { bpf_redirect(device, 0) } as u32 {
+            XDP_REDIRECT => XDP_REDIRECT as i32,
+            _ => XDP_ABORTED as i32,
+        }
     }
 }
 
@@ -129,6 +213,7 @@ impl Frame for XdpFrame<'_> {
 impl Hook for XdpFrame<'_> {
     const INDEX: usize = HOOK_XDP;
     const FAST: bool = true;
+    const EGRESS: bool = false;
 
     #[inline(always)]
     fn context(&self) -> *mut c_void {
@@ -136,34 +221,108 @@ impl Hook for XdpFrame<'_> {
     }
 
     #[inline(always)]
-    fn ingress(&self) -> u32 {
-        self.context.ingress_ifindex() as u32
+    fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason> {
+        let Some(known) = tag else {
+            return Ok(());
+        };
+        self.tag = tag;
+        let key = VlanKey {
+            lower: self.device(),
+            tag: known,
+        };
+        // SAFETY: an integer that userspace writes.
+        let device = unsafe { VLANS.get(key) }.ok_or(Reason::ForeignVlan)?;
+        self.ingress = *device;
+        Ok(())
     }
 
     #[inline(always)]
-    fn wire_length(&self, packet: &Packet) -> u32 {
-        u32::from(packet.length)
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    #[inline(always)]
+    fn wire_length(&self, length: u32, _headers: u16) -> u32 {
+        length
     }
 
     #[inline(always)]
     fn can_send(&self, route: &Route) -> bool {
-        self.turns_around(route) || route.device & XDP_TRANSMIT as u16 != 0
+        let turns_around = route.egress == self.ingress && route.device & REDIRECT_ONLY as u16 == 0;
+        turns_around || route.device & XDP_TRANSMIT as u16 != 0
     }
 
     #[inline(always)]
-    fn send(&self, route: &Route) -> i32 {
-        if self.turns_around(route) {
-            return XDP_TX as i32;
+    fn send(&mut self, route: &Route) -> i32 {
+        let (mut device, mut tag) = (route.egress, None);
+        if route.device & TAGGED as u16 != 0 {
+            // SAFETY: nothing writes devices but userspace and a flag.
+            let Some(known) = (unsafe { DEVICES.get(route.egress) }) else {
+                return XDP_ABORTED as i32;
+            };
+            (device, tag) = (known.lower, Some(known.tag));
         }
-        // SAFETY: no pointer is passed.
-        match unsafe { bpf_redirect(route.egress, 0) } as u32 {
-            XDP_REDIRECT => XDP_REDIRECT as i32,
-            _ => XDP_ABORTED as i32,
+        if self.retag(tag, route).is_none() {
+            account::refused(Reason::SlowPathFailed);
+            return XDP_DROP as i32;
         }
+        self.emit(device, u32::from(route.device))
     }
 
     #[inline(always)]
-    fn send_by_neighbour(&self, _egress: u32, _next_hop: V4) -> i32 {
+    fn send_by_neighbour<A: Family>(&self, _egress: u32, _next_hop: A) -> i32 {
         XDP_ABORTED as i32
+    }
+
+    #[inline(always)]
+    fn bounce(&mut self, flags: u32) -> i32 {
+        self.emit(self.device(), flags)
+    }
+
+    #[inline(always)]
+    fn reshape(&mut self, length: u32, room: u32) -> bool {
+        let cut = length as i32 - self.length() as i32;
+        // SAFETY: the context is the kernel's.
+        if unsafe { bpf_xdp_adjust_tail(self.context.ctx, cut) } != 0 {
+            return false;
+        }
+        self.look();
+        room == 0 || self.move_head(-(room as i32))
+    }
+
+    #[inline(always)]
+    fn stay(&self) -> i32 {
+        XDP_PASS as i32
+    }
+
+    #[inline(always)]
+    fn refuse(&self, verdict: Verdict) -> i32 {
+        let action = match verdict {
+            Verdict::Pass => XDP_PASS,
+            Verdict::SlowPath => self.hand_off(),
+            Verdict::Drop => XDP_DROP,
+        };
+        action as i32
+    }
+
+    #[inline(always)]
+    fn jump(&self, index: u32) {
+        // SAFETY: nothing here has a destructor that would be skipped.
+        unsafe { XDP_STAGES.tail_call(self.context, index) };
+    }
+}
+
+impl Holder for XdpFrame<'_> {
+    #[inline(always)]
+    fn save(&self, _bytes: &mut [u8; HELD_BYTES], _length: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn replay(&mut self, _bytes: &[u8; HELD_BYTES], _length: u32) {}
+
+    #[inline(always)]
+    fn restore(&mut self, _bytes: &[u8; HELD_BYTES], _length: u32) -> bool {
+        false
     }
 }

@@ -6,17 +6,17 @@ use forwarder_common::reason::{Reason, Verdict};
 
 use super::running::{Running, State};
 use crate::{
-    config::Rule,
-    control::server::Source,
-    datapath::{Clock, Flow, ends, timeout},
+    config::{BackendPort, Listen, Masquerade, Output, PortRange, Protocol, Rule, Source, Target},
+    control::server,
+    datapath::{Clock, Entry, Flow, Key, RuleSet, ends},
     network,
     report::{
-        self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus,
+        self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus, Kind,
         RuleReport, Status, Traffic,
     },
 };
 
-impl Source for Running {
+impl server::Source for Running {
     fn status(&self) -> anyhow::Result<Status> {
         let state = self.state();
         let (flows, half_open) = state.datapath.flow_counts()?;
@@ -32,7 +32,7 @@ impl Source for Running {
             interfaces: state.interfaces(),
             flows: fill(flows, sizes.flows),
             half_open: fill(half_open, sizes.half_open),
-            rules: fill(state.config.rules.len() as u64, sizes.rules),
+            rules: fill(RuleSet::from(&state.config).len() as u64, sizes.rules),
             forwarded: state.forwarded()?,
             dropped_packets: state.dropped()?,
             generation: u64::from(state.datapath.settings()?.generation),
@@ -48,12 +48,16 @@ impl Source for Running {
                 *active.entry(name).or_default() += 1;
             }
         }
-        let rules = &state.config.rules;
-        rules
-            .iter()
+        let config = &state.config;
+        let forwards = config.rules.iter().map(described_forward);
+        let masquerades = config.masquerades.iter().map(described_masquerade);
+        let outputs = config.outputs.iter().map(described_output);
+        forwards
+            .chain(masquerades)
+            .chain(outputs)
             .map(|rule| {
                 let active = active.get(rule.name.as_str()).copied().unwrap_or(0);
-                state.rule(rule, active)
+                state.counted(rule, active)
             })
             .collect()
     }
@@ -135,53 +139,45 @@ impl State {
             .sum())
     }
 
-    fn rule(&self, rule: &Rule, active: u64) -> anyhow::Result<RuleReport> {
+    /// With what it has done.
+    fn counted(&self, rule: RuleReport, active: u64) -> anyhow::Result<RuleReport> {
         let count = self.datapath.rule_count(&rule.name)?;
-        let protocols = [(rule.tcp, "tcp"), (rule.udp, "udp")];
-        let taken: Vec<_> = protocols
-            .into_iter()
-            .filter_map(|(taken, name)| taken.then_some(name))
-            .collect();
-        let backends = rule.backends().iter();
         Ok(RuleReport {
-            name: rule.name.clone(),
-            protocol: taken.join(","),
-            interface: rule.interface.clone(),
-            listen: rule.listen.to_string(),
-            to: backends
-                .map(|backend| backend.display(rule.listen.ports))
-                .collect(),
-            source: rule.source.to_string(),
             xdp_packets: count.xdp_packets,
             tc_packets: count.tc_packets,
             original: traffic(count.original),
             reply: traffic(count.reply),
             flows_opened: count.opened,
             flows_active: active,
+            ..rule
         })
     }
 
     fn flow(&self, flow: &Flow, clock: &Clock, names: &BTreeMap<u32, String>) -> FlowReport {
         let state = flow.state();
         let idle = flow.idle(clock);
-        let left = timeout(state, &self.config.timeouts).saturating_sub(idle);
-        let direction = |key, entry: &forwarder_common::flow::FlowEntry<_>, arrives: u32| {
+        let left = flow.timeout(&self.config.timeouts).saturating_sub(idle);
+        let direction = |key: &Key, entry: &Entry, arrives: u32| {
             let (source, destination) = ends(key);
             Direction {
                 source: source.to_string(),
                 destination: destination.to_string(),
                 packets: entry.packets,
                 bytes: entry.bytes,
-                interface: self.network.name(arrives).unwrap_or("?").to_owned(),
+                // What this host itself sends or gets has no device on that side.
+                interface: match arrives {
+                    0 => "local".to_owned(),
+                    _ => self.network.name(arrives).unwrap_or("?").to_owned(),
+                },
             }
         };
         let (original, reply) = (&flow.original_entry, &flow.reply_entry);
         FlowReport {
             rule: names.get(&original.rule).cloned().unwrap_or_default(),
-            protocol: if flow.original.protocol == 6 {
-                "tcp"
-            } else {
-                "udp"
+            protocol: match flow.original.protocol {
+                6 => "tcp",
+                17 => "udp",
+                _ => "icmp",
             }
             .to_owned(),
             state: state.name().to_owned(),
@@ -192,6 +188,82 @@ impl State {
             idle_seconds: seconds(idle),
             expires_seconds: seconds(left),
         }
+    }
+}
+
+fn protocols(tcp: bool, udp: bool) -> String {
+    let taken: Vec<_> = [(tcp, "tcp"), (udp, "udp")]
+        .into_iter()
+        .filter_map(|(taken, name)| taken.then_some(name))
+        .collect();
+    taken.join(",")
+}
+
+fn described_forward(rule: &Rule) -> RuleReport {
+    let ports = rule.listen.ports;
+    RuleReport {
+        kind: Kind::Forward,
+        name: rule.name.clone(),
+        protocol: protocols(rule.tcp, rule.udp),
+        interface: rule.interface.clone(),
+        listen: rule.listen.to_string(),
+        to: match &rule.target {
+            Target::Backends(backends) => backends
+                .iter()
+                .map(|backend| backend.display(ports))
+                .collect(),
+            Target::Local(port) => vec![local(*port, ports)],
+        },
+        source: rule.source.to_string(),
+        ..RuleReport::default()
+    }
+}
+
+/// `local:PORT`, as a file has it.
+fn local(port: BackendPort, listen: PortRange) -> String {
+    let ports = match port {
+        BackendPort::Same => listen,
+        BackendPort::Single(port) => PortRange {
+            first: port,
+            last: port,
+        },
+        BackendPort::First(first) => PortRange {
+            first,
+            last: first.saturating_add(listen.last - listen.first),
+        },
+    };
+    format!("local:{ports}")
+}
+
+fn described_masquerade(rule: &Masquerade) -> RuleReport {
+    let all = rule.ports.is_empty();
+    let takes = |protocol| all || rule.ports.iter().any(|ports| ports.protocol == protocol);
+    let from: Vec<_> = rule.from.iter().map(ToString::to_string).collect();
+    RuleReport {
+        kind: Kind::Masquerade,
+        name: rule.name.clone(),
+        protocol: protocols(takes(Protocol::Tcp), takes(Protocol::Udp)),
+        interface: rule.interface.clone(),
+        listen: format!("from {}", from.join(",")),
+        to: rule.ports.iter().map(ToString::to_string).collect(),
+        source: rule.source.to_string(),
+        ..RuleReport::default()
+    }
+}
+
+fn described_output(rule: &Output) -> RuleReport {
+    RuleReport {
+        kind: Kind::Output,
+        name: rule.name.clone(),
+        protocol: protocols(rule.tcp, rule.udp),
+        listen: Listen {
+            address: Some(rule.address),
+            ports: rule.ports,
+        }
+        .to_string(),
+        to: vec![rule.backend.display(rule.ports)],
+        source: Source::Preserve.to_string(),
+        ..RuleReport::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::{RunOptions, start};
 use crate::{
     config::{self, Config, Mode, Source},
-    datapath::{Attached, Datapath, Link, Words},
+    datapath::{Attached, Datapath, Link, RuleSet, Wanted, Words},
     network::{self, Change, Network},
     report::{Hook, counted},
 };
@@ -120,7 +120,8 @@ impl Running {
             .min(timeouts.udp_stream)
             .min(timeouts.tcp_half_open)
             .min(timeouts.tcp_transitory)
-            .min(timeouts.tcp_established);
+            .min(timeouts.tcp_established)
+            .min(timeouts.icmp);
         (shortest / 4).clamp(Duration::from_millis(250), Duration::from_secs(10))
     }
 
@@ -152,7 +153,7 @@ impl Running {
         Ok(format!(
             "reloaded {}: {} on {}",
             path.display(),
-            counted(state.config.rules.len(), "rule"),
+            counted(RuleSet::from(&state.config).len(), "rule"),
             counted(state.config.interfaces.len(), "interface")
         ))
     }
@@ -165,31 +166,35 @@ impl State {
         self.forget_addresses(&network)?;
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
-        self.datapath.set_rules(&self.config.rules, index)?;
+        self.datapath.set_rules(RuleSet::from(&self.config), index)?;
         self.datapath.bump_generation()?;
         self.network = network;
         self.attach()
     }
 
-    /// Ends the flows that masquerade as an address this host no longer has: nothing comes back to them,
-    /// and a client that tries again must get the new address.
+    /// Ends the flows that masquerade as an address this host no longer has: nothing comes back to them.
+    /// Whoever still sends on one gets a RST, and a client that tries again the new address.
     fn forget_addresses(&mut self, network: &Network) -> anyhow::Result<()> {
         let has = |address| network.addresses.iter().any(|one| one.address == address);
         let before = self.network.addresses.iter().map(|one| one.address);
-        let gone: BTreeSet<Ipv4Addr> = before.filter(|address| !has(*address)).collect();
+        let gone: BTreeSet<IpAddr> = before.filter(|address| !has(*address)).collect();
         if gone.is_empty() {
             return Ok(());
         }
-        let rules = self.config.rules.iter();
-        let masquerading: Vec<&str> = rules
-            .filter(|rule| rule.source == Source::Masquerade)
-            .map(|rule| rule.name.as_str())
+        let forwards = self.config.rules.iter();
+        let forwards = forwards.map(|rule| (rule.source, &rule.name));
+        let outbound = self.config.masquerades.iter();
+        let outbound = outbound.map(|rule| (rule.source, &rule.name));
+        let masquerading: BTreeSet<&str> = forwards
+            .chain(outbound)
+            .filter(|(source, _)| *source == Source::Masquerade)
+            .map(|(_, name)| name.as_str())
             .collect();
         let names = self.datapath.rule_names();
-        let ended = self.datapath.remove_flows(|flow| {
+        let ended = self.datapath.end_flows(|flow| {
             let name = names.get(&flow.original_entry.rule);
-            name.is_some_and(|name| masquerading.contains(&name.as_str()))
-                && gone.contains(&flow.original_entry.rewrite.source.into())
+            name.is_some_and(|name| masquerading.contains(name.as_str()))
+                && gone.contains(&flow.original_entry.rewrite.source)
         })?;
         info!("own addresses are gone: {ended} flows that masqueraded as them have ended");
         Ok(())
@@ -199,6 +204,8 @@ impl State {
     fn attach(&mut self) -> anyhow::Result<()> {
         let mut attached = BTreeMap::new();
         let mut indices = Vec::new();
+        let mut served_vlans = Vec::new();
+        let egress = RuleSet::from(&self.config).needs_egress();
         let (network, interfaces) = (self.network.clone(), self.config.interfaces.clone());
         for interface in &interfaces {
             let Some(link) = network.link(&interface.name) else {
@@ -206,11 +213,16 @@ impl State {
             };
             indices.push(link.index);
             let served = match self.attached.get(&interface.name) {
-                Some(before) if before.index == link.index && before.mode == interface.mode => {
+                Some(before)
+                    if before.index == link.index
+                        && before.mode == interface.mode
+                        && before.egress == egress =>
+                {
                     before.clone()
                 }
-                _ => self.serve(link, interface.mode)?,
+                _ => self.serve(link, interface.mode, egress)?,
             };
+            served_vlans.push(link.clone());
             attached.insert(interface.name.clone(), served);
         }
         for (name, before) in &self.attached {
@@ -219,6 +231,7 @@ impl State {
             }
         }
         self.attached = attached;
+        self.datapath.set_vlans(&served_vlans)?;
         self.datapath.detach_others(&indices)
     }
 
@@ -240,10 +253,15 @@ impl State {
         Ok(())
     }
 
-    fn serve(&mut self, link: &Link, mode: Mode) -> anyhow::Result<Attached> {
+    fn serve(&mut self, link: &Link, mode: Mode, egress: bool) -> anyhow::Result<Attached> {
         let native =
             network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
-        let served = self.datapath.attach(link, mode, native)?;
+        let wanted = Wanted {
+            mode,
+            native,
+            egress,
+        };
+        let served = self.datapath.attach(link, wanted)?;
         info!("{}: {} ({})", link.name, served.hook.as_str(), served.why);
         Ok(served)
     }
@@ -254,7 +272,8 @@ impl State {
         if swept.removed != 0 {
             debug!("removed {} expired flows", swept.removed);
         }
-        self.datapath.free_slots(&self.config.rules, &swept.rules)?;
+        let rules = RuleSet::from(&self.config);
+        self.datapath.free_slots(rules, &swept.rules)?;
         self.tell_shortages()
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use forwarder_common::settings::{FORWARDING_V4, FORWARDING_V6};
 use nix::{
     errno::Errno,
     sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket},
@@ -93,9 +94,8 @@ pub(super) async fn start(
 /// Something could not be removed.
 pub(super) fn take_back(pins: &Pins) -> anyhow::Result<usize> {
     let detached = detach_all(pins)?;
-    if detached.loopback_forwarding {
-        network::set_loopback_forwarding(false).context("cannot switch off forwarding for lo")?;
-    }
+    network::set_loopback_forwarding(false, detached.loopback_forwarding)
+        .context("cannot switch off forwarding for lo")?;
     Ok(detached.pins)
 }
 
@@ -117,11 +117,9 @@ fn fill(
     }
     let clock = datapath.calibrate()?;
     let mut settings = datapath.settings()?;
-    if network::set_loopback_forwarding(true)
-        .context("cannot switch on forwarding for lo, which route look-ups need")?
-    {
-        settings.loopback_forwarding = 1;
-    }
+    settings.loopback_forwarding |=
+        network::set_loopback_forwarding(true, FORWARDING_V4 | FORWARDING_V6)
+            .context("cannot switch on forwarding for lo, which route look-ups need")?;
     datapath.set_settings(settings)?;
     let running = Running::new(config, options, datapath, clock.hz);
     warn_of_local_ports(&running.state().config.rules);

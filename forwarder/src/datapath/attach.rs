@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, anyhow};
 use aya::programs::{
     ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder,
     links::{FdLink, LinkError, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     xdp::XdpLink,
@@ -13,7 +14,7 @@ use aya::programs::{
 use super::{
     Datapath, Link, Pins,
     pins::unpin_link,
-    programs::{SLOW, TC},
+    programs::{EGRESS, SLOW, TC},
 };
 use crate::{config::Mode, report::Hook};
 
@@ -33,15 +34,32 @@ pub struct Attached {
     pub hook: Hook,
     /// Why there, in a few words.
     pub why: String,
+    /// Whether what this host itself sends by it is looked at, too.
+    pub egress: bool,
+}
+
+/// What is wanted of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the program is to be.
+    pub mode: Mode,
+    /// Whether the driver is known for XDP on wire frames, which is what `auto` goes by.
+    pub native: bool,
+    /// Whether what this host itself sends by it is to be looked at, too.
+    pub egress: bool,
 }
 
 impl Datapath {
-    /// Puts the programs on `link` as `mode` asks, replacing in one step what an earlier daemon left there.
-    /// `native` says whether the driver is known for XDP on wire frames, which is what `auto` goes by.
+    /// Puts the programs on `link` as wanted, replacing in one step what an earlier daemon left there.
     ///
     /// # Errors
     /// The device cannot be served that way; the message says what to do.
-    pub fn attach(&mut self, link: &Link, mode: Mode, native: bool) -> anyhow::Result<Attached> {
+    pub fn attach(&mut self, link: &Link, wanted: Wanted) -> anyhow::Result<Attached> {
+        let Wanted {
+            mode,
+            native,
+            egress,
+        } = wanted;
         let (hook, why) = match mode {
             Mode::Xdp => self.fast(link, XdpMode::Driver, "as configured")?,
             Mode::XdpGeneric => self.fast(link, XdpMode::Skb, "as configured")?,
@@ -52,11 +70,17 @@ impl Datapath {
             },
             Mode::Auto => self.slow_only(link, "TC is faster than XDP on this kind of device")?,
         };
+        if egress {
+            self.on_tc(link, EGRESS, Side::Out)?;
+        } else {
+            self.off_egress(link)?;
+        }
         Ok(Attached {
             index: link.index,
             mode,
             hook,
             why,
+            egress,
         })
     }
 
@@ -70,8 +94,8 @@ impl Datapath {
         };
         for (path, hook, index) in pins.links()? {
             if !keep.contains(&index) {
-                if hook == LEGACY {
-                    detach_legacy(index);
+                if let Some(side) = Side::of_legacy(&hook) {
+                    detach_legacy(index, side);
                 }
                 unpin_link(&path)?;
             }
@@ -94,7 +118,7 @@ impl Datapath {
                 .map_err(|error| xdp_refused(link, error))?;
             keep(xdp.take_link(id)?, pin)?;
         }
-        self.on_tc(link, SLOW)?;
+        self.on_tc(link, SLOW, Side::In)?;
         let hook = match mode {
             XdpMode::Skb => Hook::XdpGeneric,
             _ => Hook::Xdp,
@@ -103,7 +127,7 @@ impl Datapath {
     }
 
     fn slow_only(&mut self, link: &Link, why: &str) -> anyhow::Result<(Hook, String)> {
-        self.on_tc(link, TC)?;
+        self.on_tc(link, TC, Side::In)?;
         self.unpin(hook_name(XdpMode::Driver), link.index)?;
         self.unpin(hook_name(XdpMode::Skb), link.index)?;
         Ok((Hook::Tc, why.to_owned()))
@@ -119,26 +143,84 @@ impl Datapath {
         Ok(())
     }
 
-    /// Puts the program `name` on TC ingress: as a link where the kernel has them, else as a filter.
-    fn on_tc(&mut self, link: &Link, name: &str) -> anyhow::Result<()> {
-        let pin = self.pins.as_ref().map(|pins| pins.link("tc", link.index));
-        let legacy = self.pins.as_ref().map(|pins| pins.link(LEGACY, link.index));
+    fn off_egress(&self, link: &Link) -> anyhow::Result<()> {
+        self.unpin(Side::Out.word(), link.index)?;
+        if let Some(pins) = &self.pins
+            && pins.link(Side::Out.legacy(), link.index).exists()
+        {
+            detach_legacy(link.index, Side::Out);
+            self.unpin(Side::Out.legacy(), link.index)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the program `name` on TC: as a link where the kernel has them, else as a filter.
+    fn on_tc(&mut self, link: &Link, name: &str, side: Side) -> anyhow::Result<()> {
+        let path = |word| self.pins.as_ref().map(|pins| pins.link(word, link.index));
+        let (pin, legacy) = (path(side.word()), path(side.legacy()));
         let program = self.programs.tc(name)?;
         if replace_tc(program, pin.as_ref()) {
             return Ok(());
         }
-        let order = TcAttachOptions::TcxOrder(aya::programs::LinkOrder::first());
-        match program.attach_with_options(&link.name, TcAttachType::Ingress, order) {
+        let order = TcAttachOptions::TcxOrder(match side {
+            Side::In => LinkOrder::first(),
+            // What leaves is looked at last, as it will be on the wire.
+            Side::Out => LinkOrder::last(),
+        });
+        match program.attach_with_options(&link.name, side.kind(), order) {
             Ok(id) => keep(program.take_link(id)?, pin),
             // Before 6.6 the kernel knows no such attach type.
-            Err(_) => on_filter(program, link, legacy)
-                .with_context(|| format!("cannot attach to TC ingress of {}", link.name)),
+            Err(_) => on_filter(program, link, side, legacy)
+                .with_context(|| format!("cannot attach to TC {} of {}", side.name(), link.name)),
         }
     }
 }
 
-/// Hook word of a TC filter that is not a link; its pin is the program, as a mark that the filter is ours.
-pub(super) const LEGACY: &str = "filter";
+/// Which side of a device a TC program is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    In,
+    Out,
+}
+
+impl Side {
+    const fn kind(self) -> TcAttachType {
+        match self {
+            Self::In => TcAttachType::Ingress,
+            Self::Out => TcAttachType::Egress,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::In => "ingress",
+            Self::Out => "egress",
+        }
+    }
+
+    /// Hook word of a link.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::In => "tc",
+            Self::Out => "egress",
+        }
+    }
+
+    /// Hook word of a filter that is not a link; its pin is the program, as a mark that the filter is ours.
+    const fn legacy(self) -> &'static str {
+        match self {
+            Self::In => "filter",
+            Self::Out => "egressfilter",
+        }
+    }
+
+    /// The side of a filter with this hook word.
+    pub(super) fn of_legacy(word: &str) -> Option<Self> {
+        [Self::In, Self::Out]
+            .into_iter()
+            .find(|side| side.legacy() == word)
+    }
+}
 
 fn hook_name(mode: XdpMode) -> &'static str {
     match mode {
@@ -205,6 +287,7 @@ where
 fn on_filter(
     program: &mut SchedClassifier,
     link: &Link,
+    side: Side,
     mark: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     // It exists already where somebody else uses it.
@@ -216,17 +299,12 @@ fn on_filter(
     };
     let ours = mark.as_ref().is_some_and(|mark| mark.exists());
     let id: SchedClassifierLinkId = if ours {
-        let old = SchedClassifierLink::attached(
-            &link.name,
-            TcAttachType::Ingress,
-            PRIORITY,
-            HANDLE,
-            None,
-        )?;
+        let old =
+            SchedClassifierLink::attached(&link.name, side.kind(), PRIORITY, HANDLE, None)?;
         program.attach_to_link(old)?
     } else {
         let options = TcAttachOptions::Netlink(options());
-        program.attach_with_options(&link.name, TcAttachType::Ingress, options)?
+        program.attach_with_options(&link.name, side.kind(), options)?
     };
     // Dropping it would take the filter off.
     std::mem::forget(program.take_link(id)?);
@@ -240,13 +318,13 @@ fn on_filter(
 }
 
 /// Takes our filter off the device with `index`.
-pub(super) fn detach_legacy(index: u32) {
+pub(super) fn detach_legacy(index: u32, side: Side) {
     let Ok(name) = nix::net::if_::if_indextoname(index) else {
         return; // The device is gone, and the filter with it.
     };
     let name = name.to_string_lossy();
     if let Ok(link) =
-        SchedClassifierLink::attached(&name, TcAttachType::Ingress, PRIORITY, HANDLE, None)
+        SchedClassifierLink::attached(&name, side.kind(), PRIORITY, HANDLE, None)
     {
         drop(link);
     }

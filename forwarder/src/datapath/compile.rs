@@ -6,163 +6,309 @@ use std::{
 };
 
 use forwarder_common::{
-    address::V4,
+    network::Network,
     rule::{
         Backend, CLIENT_ALLOWED, CLIENT_DENIED, CLIENTS_ALLOWED_UNLESS_LISTED, CLIENTS_ANY,
-        CLIENTS_DENIED_UNLESS_LISTED, ListenerKey, PORT_SAME, PORT_SHIFTED, PORT_SINGLE, RuleEntry,
-        SCOPE_BITS, SOURCE_MASQUERADE, SOURCE_POOL, SOURCE_PRESERVE, Shape, blocks,
+        CLIENTS_DENIED_UNLESS_LISTED, ENDPOINT_INDEPENDENT, LOCAL, ListenerKey, MSS_AUTO, OUTBOUND,
+        PORT_SAME, PORT_SHIFTED, PORT_SINGLE, RESET_UNKNOWN, RuleEntry, SCOPE_BITS,
+        SOURCE_MASQUERADE, SOURCE_POOL, SOURCE_PRESERVE, Shape, TO_LOCAL, UNFILTERED, blocks,
     },
 };
 use ipnet::IpNet;
 
-use crate::config::{self, BackendPort, Rule, Source};
+use super::family::Family;
+use crate::config::{
+    self, BackendPort, Filtering, Masquerade, MssClamp, Output, PortRange, Protocol, Rule, Source,
+    Target,
+};
 
 /// IP protocol numbers (IANA).
 pub(super) const TCP: u8 = 6;
 /// See [`TCP`].
 pub(super) const UDP: u8 = 17;
 
+/// A rule of any kind.
+#[derive(Clone, Copy)]
+pub(super) enum AnyRule<'a> {
+    Forward(&'a Rule),
+    Masquerade(&'a Masquerade),
+    Output(&'a Output),
+}
+
+impl<'a> AnyRule<'a> {
+    pub(super) fn name(self) -> &'a str {
+        match self {
+            Self::Forward(rule) => &rule.name,
+            Self::Masquerade(rule) => &rule.name,
+            Self::Output(rule) => &rule.name,
+        }
+    }
+
+    pub(super) fn interface(self) -> Option<&'a str> {
+        match self {
+            Self::Forward(rule) => rule.interface.as_deref(),
+            Self::Masquerade(rule) => rule.interface.as_deref(),
+            Self::Output(_) => None,
+        }
+    }
+}
+
 /// A rule with what only the running system knows.
 pub(super) struct Placed<'a> {
-    pub(super) rule: &'a Rule,
+    pub(super) rule: AnyRule<'a>,
     /// Its slot in the statistics tables.
     pub(super) slot: u32,
     /// Index of its device; 0 for any.
     pub(super) interface: u32,
 }
 
-/// What the tables should hold.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
+/// What the tables of one family should hold.
+#[derive(Debug)]
+pub(super) struct Contents<A> {
     /// Entries of the listener table; `backends` counts from the start of [`Contents::backends`].
-    pub(super) listeners: BTreeMap<ListenerId, RuleEntry<V4>>,
+    pub(super) listeners: BTreeMap<ListenerId, RuleEntry<A>>,
     pub(super) shapes: BTreeSet<Shape>,
-    pub(super) backends: Vec<Backend<V4>>,
+    pub(super) backends: Vec<Backend<A>>,
     pub(super) clients: BTreeMap<ClientId, u32>,
+    /// Slots by client prefix and device.
+    pub(super) outbound: BTreeMap<ClientId, u32>,
 }
 
-/// The fields of a listener key, in an order: address, interface, block, shift, protocol.
-pub(super) type ListenerId = ([u8; 4], u32, u16, u8, u8);
-/// Prefix length, rule slot and network of a client prefix.
-pub(super) type ClientId = (u32, u32, [u8; 4]);
+/// The fields of a listener key, in an order: address, interface, block, shift, protocol. `None`: any address.
+pub(super) type ListenerId = (Option<IpAddr>, u32, u16, u8, u8);
+/// Prefix length, rule slot or device, and network of a client prefix.
+pub(super) type ClientId = (u32, u32, IpAddr);
 
-/// Puts every rule's listeners, backends and client prefixes where the programs look for them.
-pub(super) fn compile(rules: &[Placed<'_>]) -> anyhow::Result<Contents> {
-    let mut contents = Contents::default();
+/// Puts every rule's listeners, backends and client prefixes where the programs look for them, as far as they
+/// are of the family.
+pub(super) fn compile<A: Family + Network>(rules: &[Placed<'_>]) -> anyhow::Result<Contents<A>> {
+    let mut contents = Contents {
+        listeners: BTreeMap::new(),
+        shapes: BTreeSet::new(),
+        backends: Vec::new(),
+        clients: BTreeMap::new(),
+        outbound: BTreeMap::new(),
+    };
     for placed in rules {
-        let mut entry = rule_entry(placed)?;
-        entry.backends = u32::try_from(contents.backends.len())?;
-        for backend in placed.rule.backends() {
-            contents.backends.push(backend_entry(backend)?);
+        match placed.rule {
+            AnyRule::Forward(rule) => contents.forward(placed, rule)?,
+            AnyRule::Masquerade(rule) => contents.masquerade(placed, rule),
+            AnyRule::Output(rule) => contents.output(placed, rule)?,
         }
-        add_listeners(&mut contents, placed, entry)?;
-        add_clients(&mut contents, placed)?;
     }
     Ok(contents)
 }
 
-fn rule_entry(placed: &Placed<'_>) -> anyhow::Result<RuleEntry<V4>> {
-    let rule = placed.rule;
-    let (source_mode, pool_first, pool_last) = match rule.source {
-        Source::Preserve => (SOURCE_PRESERVE, V4::default(), V4::default()),
-        Source::Masquerade => (SOURCE_MASQUERADE, V4::default(), V4::default()),
-        Source::Pool { first, last } => (SOURCE_POOL, v4(first)?, v4(last)?),
-    };
-    Ok(RuleEntry {
-        rule: placed.slot,
-        backends: 0,
-        backend_count: u16::try_from(rule.backends().len())?,
-        first_port: rule.listen.ports.first,
-        source_mode,
-        clients: match (rule.allow.is_empty(), rule.deny.is_empty()) {
-            (true, true) => CLIENTS_ANY,
-            (true, false) => CLIENTS_ALLOWED_UNLESS_LISTED,
-            (false, _) => CLIENTS_DENIED_UNLESS_LISTED,
-        },
-        padding: 0,
-        pool_first,
-        pool_last,
-    })
+impl<A: Family + Network> Contents<A> {
+    fn forward(&mut self, placed: &Placed<'_>, rule: &Rule) -> anyhow::Result<()> {
+        let served = if A::IPV6 {
+            rule.serves_v6()
+        } else {
+            rule.serves_v4()
+        };
+        if !served {
+            return Ok(());
+        }
+        let mut entry = RuleEntry {
+            rule: placed.slot,
+            first_port: rule.listen.ports.first,
+            clients: match (rule.allow.is_empty(), rule.deny.is_empty()) {
+                (true, true) => CLIENTS_ANY,
+                (true, false) => CLIENTS_ALLOWED_UNLESS_LISTED,
+                (false, _) => CLIENTS_DENIED_UNLESS_LISTED,
+            },
+            mss: segment_size(rule.mss_clamp),
+            flags: if rule.reset_unknown { RESET_UNKNOWN } else { 0 },
+            ..source(rule.source)
+        };
+        match &rule.target {
+            Target::Backends(backends) => self.backends(&mut entry, backends)?,
+            Target::Local(port) => {
+                entry.flags |= TO_LOCAL;
+                entry.backend_count = 1;
+                entry.backends = u32::try_from(self.backends.len())?;
+                self.backends.push(backend_port(A::default(), *port));
+            }
+        }
+        for (_, protocol) in protocols(rule.tcp, rule.udp) {
+            self.listen(
+                rule.listen.address,
+                placed.interface,
+                rule.listen.ports,
+                protocol,
+                entry,
+            );
+        }
+        self.clients(placed.slot, rule);
+        Ok(())
+    }
+
+    fn masquerade(&mut self, placed: &Placed<'_>, rule: &Masquerade) {
+        let prefixes: Vec<_> = rule
+            .from
+            .iter()
+            .filter_map(|prefix| client_id::<A>(placed.interface, prefix))
+            .collect();
+        if prefixes.is_empty() {
+            return;
+        }
+        for prefix in prefixes {
+            self.outbound.insert(prefix, placed.slot);
+        }
+        let unfiltered = match rule.filtering {
+            Filtering::AddressAndPort => 0,
+            Filtering::EndpointIndependent => UNFILTERED,
+        };
+        let entry = RuleEntry {
+            rule: placed.slot,
+            mss: segment_size(rule.mss_clamp),
+            flags: RESET_UNKNOWN | ENDPOINT_INDEPENDENT | unfiltered,
+            ..source(rule.source)
+        };
+        let scope = OUTBOUND | placed.slot;
+        let all = PortRange {
+            first: 0,
+            last: u16::MAX,
+        };
+        for ports in &rule.ports {
+            let protocol = match ports.protocol {
+                Protocol::Tcp => TCP,
+                Protocol::Udp => UDP,
+            };
+            self.listen(None, scope, ports.ports, protocol, entry);
+        }
+        if rule.ports.is_empty() {
+            self.listen(None, scope, all, TCP, entry);
+            self.listen(None, scope, all, UDP, entry);
+        }
+        // Echo requests, whatever the ports.
+        self.listen(None, scope, all, A::ICMP, entry);
+    }
+
+    fn output(&mut self, placed: &Placed<'_>, rule: &Output) -> anyhow::Result<()> {
+        if A::of(rule.address).is_none() {
+            return Ok(());
+        }
+        let mut entry = RuleEntry {
+            rule: placed.slot,
+            first_port: rule.ports.first,
+            ..source(Source::Preserve)
+        };
+        self.backends(&mut entry, std::slice::from_ref(&rule.backend))?;
+        for (_, protocol) in protocols(rule.tcp, rule.udp) {
+            self.listen(Some(rule.address), LOCAL, rule.ports, protocol, entry);
+        }
+        Ok(())
+    }
+
+    fn backends(
+        &mut self,
+        entry: &mut RuleEntry<A>,
+        backends: &[config::Backend],
+    ) -> anyhow::Result<()> {
+        entry.backends = u32::try_from(self.backends.len())?;
+        entry.backend_count = u16::try_from(backends.len())?;
+        for backend in backends {
+            // The configuration has seen to it that a rule is of one family.
+            let address = A::of(backend.address).unwrap_or_default();
+            self.backends.push(backend_port(address, backend.port));
+        }
+        Ok(())
+    }
+
+    fn listen(
+        &mut self,
+        address: Option<IpAddr>,
+        interface: u32,
+        ports: PortRange,
+        protocol: u8,
+        entry: RuleEntry<A>,
+    ) {
+        for block in blocks(ports.first, ports.last) {
+            self.shapes.insert(Shape {
+                any_address: u8::from(address.is_none()),
+                any_interface: u8::from(interface == 0),
+                shift: block.shift,
+                padding: 0,
+            });
+            let id = (address, interface, block.first, block.shift, protocol);
+            self.listeners.insert(id, entry);
+        }
+    }
+
+    /// The longest prefix decides, so an allowed prefix inside a denied one must say "denied": a deny wins.
+    fn clients(&mut self, slot: u32, rule: &Rule) {
+        for allowed in &rule.allow {
+            let denied = rule.deny.iter().any(|denied| denied.contains(allowed));
+            let verdict = if denied {
+                CLIENT_DENIED
+            } else {
+                CLIENT_ALLOWED
+            };
+            self.clients
+                .extend(client_id::<A>(slot, allowed).map(|id| (id, verdict)));
+        }
+        for denied in &rule.deny {
+            self.clients
+                .extend(client_id::<A>(slot, denied).map(|id| (id, CLIENT_DENIED)));
+        }
+    }
 }
 
-fn backend_entry(backend: &config::Backend) -> anyhow::Result<Backend<V4>> {
-    let (port_mode, port) = match backend.port {
+fn protocols(tcp: bool, udp: bool) -> impl Iterator<Item = (bool, u8)> {
+    [(tcp, TCP), (udp, UDP)]
+        .into_iter()
+        .filter(|(taken, _)| *taken)
+}
+
+/// An entry with nothing but its source.
+fn source<A: Family>(source: Source) -> RuleEntry<A> {
+    let (source_mode, first, last) = match source {
+        Source::Preserve => (SOURCE_PRESERVE, None, None),
+        Source::Masquerade => (SOURCE_MASQUERADE, None, None),
+        Source::Pool { first, last } => (SOURCE_POOL, A::of(first), A::of(last)),
+    };
+    RuleEntry {
+        source_mode,
+        pool_first: first.unwrap_or_default(),
+        pool_last: last.unwrap_or_default(),
+        ..RuleEntry::default()
+    }
+}
+
+fn segment_size(clamp: Option<MssClamp>) -> u16 {
+    match clamp {
+        None => 0,
+        Some(MssClamp::Auto) => MSS_AUTO,
+        Some(MssClamp::Bytes(bytes)) => bytes,
+    }
+}
+
+fn backend_port<A: Family>(address: A, port: BackendPort) -> Backend<A> {
+    let (port_mode, port) = match port {
         BackendPort::Same => (PORT_SAME, 0),
         BackendPort::Single(port) => (PORT_SINGLE, port),
         BackendPort::First(port) => (PORT_SHIFTED, port),
     };
-    Ok(Backend {
-        address: v4(backend.address)?,
+    Backend {
+        address,
         port,
         port_mode,
         padding: 0,
-    })
+    }
 }
 
-fn add_listeners(
-    contents: &mut Contents,
-    placed: &Placed<'_>,
-    entry: RuleEntry<V4>,
-) -> anyhow::Result<()> {
-    let listen = placed.rule.listen;
-    let address = listen.address.map(v4).transpose()?;
-    let protocols = [(placed.rule.tcp, TCP), (placed.rule.udp, UDP)];
-    for block in blocks(listen.ports.first, listen.ports.last) {
-        contents.shapes.insert(Shape {
-            any_address: u8::from(address.is_none()),
-            any_interface: u8::from(placed.interface == 0),
-            shift: block.shift,
-            padding: 0,
-        });
-        for (_, protocol) in protocols.into_iter().filter(|(taken, _)| *taken) {
-            let id = (
-                address.unwrap_or_default().octets(),
-                placed.interface,
-                block.first,
-                block.shift,
-                protocol,
-            );
-            contents.listeners.insert(id, entry);
-        }
-    }
-    Ok(())
-}
-
-/// The longest prefix decides, so an allowed prefix inside a denied one must say "denied": a deny wins.
-fn add_clients(contents: &mut Contents, placed: &Placed<'_>) -> anyhow::Result<()> {
-    for allowed in &placed.rule.allow {
-        let denied = placed
-            .rule
-            .deny
-            .iter()
-            .any(|denied| denied.contains(allowed));
-        let verdict = if denied {
-            CLIENT_DENIED
-        } else {
-            CLIENT_ALLOWED
-        };
-        contents
-            .clients
-            .insert(client_id(placed.slot, allowed)?, verdict);
-    }
-    for denied in &placed.rule.deny {
-        contents
-            .clients
-            .insert(client_id(placed.slot, denied)?, CLIENT_DENIED);
-    }
-    Ok(())
-}
-
-fn client_id(slot: u32, prefix: &IpNet) -> anyhow::Result<ClientId> {
+fn client_id<A: Family>(scope: u32, prefix: &IpNet) -> Option<ClientId> {
+    A::of(prefix.network())?;
     let length = SCOPE_BITS + u32::from(prefix.prefix_len());
-    Ok((length, slot, v4(prefix.network())?.octets()))
+    Some((length, scope, prefix.network()))
 }
 
 /// The listener key of an id.
-pub(super) fn listener_key(id: &ListenerId) -> ListenerKey<V4> {
+pub(super) fn listener_key<A: Family>(id: &ListenerId) -> ListenerKey<A> {
     let (address, interface, block, shift, protocol) = *id;
     ListenerKey {
-        address: V4::new(address),
+        address: address.and_then(A::of).unwrap_or_default(),
         interface,
         block,
         shift,
@@ -171,9 +317,9 @@ pub(super) fn listener_key(id: &ListenerId) -> ListenerKey<V4> {
 }
 
 /// The id of a listener key.
-pub(super) fn listener_id(key: &ListenerKey<V4>) -> ListenerId {
+pub(super) fn listener_id<A: Family>(key: &ListenerKey<A>) -> ListenerId {
     (
-        key.address.octets(),
+        (!key.address.is_unspecified()).then(|| key.address.ip()),
         key.interface,
         key.block,
         key.shift,
@@ -181,20 +327,13 @@ pub(super) fn listener_id(key: &ListenerKey<V4>) -> ListenerId {
     )
 }
 
-fn v4(address: IpAddr) -> anyhow::Result<V4> {
-    match address {
-        IpAddr::V4(address) => Ok(address.into()),
-        IpAddr::V6(address) => {
-            anyhow::bail!("{address}: IPv6 is not supported by this version yet")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use forwarder_common::address::V4;
+
     use super::*;
 
-    fn contents(rules: &str) -> Contents {
+    fn contents(rules: &str) -> Contents<V4> {
         let text = format!("[[interface]]\nname = \"eth0\"\n{rules}");
         let config = config::parse("test.toml", &text).unwrap();
         let placed: Vec<_> = config
@@ -202,7 +341,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(slot, rule)| Placed {
-                rule,
+                rule: AnyRule::Forward(rule),
                 slot: slot as u32,
                 interface: u32::from(rule.interface.is_some()) * 7,
             })
@@ -219,8 +358,8 @@ mod tests {
         assert_eq!(
             ids,
             [
-                ([192, 0, 2, 1], 0, 53, 0, TCP),
-                ([192, 0, 2, 1], 0, 53, 0, UDP)
+                (Some([192, 0, 2, 1].into()), 0, 53, 0, TCP),
+                (Some([192, 0, 2, 1].into()), 0, 53, 0, UDP)
             ]
         );
         assert_eq!(contents.backends.len(), 1);
@@ -266,10 +405,10 @@ mod tests {
         assert_eq!(
             verdicts,
             [
-                (16, [10, 1, 0, 0], CLIENT_ALLOWED),
-                (23, [10, 1, 2, 0], CLIENT_DENIED),
-                (24, [10, 1, 2, 0], CLIENT_DENIED),
-                (24, [192, 0, 2, 0], CLIENT_ALLOWED),
+                (16, IpAddr::from([10, 1, 0, 0]), CLIENT_ALLOWED),
+                (23, IpAddr::from([10, 1, 2, 0]), CLIENT_DENIED),
+                (24, IpAddr::from([10, 1, 2, 0]), CLIENT_DENIED),
+                (24, IpAddr::from([192, 0, 2, 0]), CLIENT_ALLOWED),
             ]
         );
     }

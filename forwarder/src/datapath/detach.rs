@@ -5,7 +5,7 @@ use forwarder_common::settings::Settings;
 
 use super::{
     Pins,
-    attach::{LEGACY, detach_legacy},
+    attach::{Side, detach_legacy},
 };
 
 /// What [`detach_all`] took away.
@@ -13,8 +13,9 @@ use super::{
 pub struct Detached {
     /// Pins removed.
     pub pins: usize,
-    /// Whether the daemon had switched forwarding on for `lo`, so that it is to be switched off again.
-    pub loopback_forwarding: bool,
+    /// Where the daemon had switched forwarding on for `lo`, so that it is to be switched off again:
+    /// [`forwarder_common::settings::FORWARDING_V4`] and its kin.
+    pub loopback_forwarding: u32,
 }
 
 /// Takes everything off and removes every pin.
@@ -22,10 +23,10 @@ pub struct Detached {
 /// # Errors
 /// A pin cannot be removed.
 pub fn detach_all(pins: &Pins) -> anyhow::Result<Detached> {
-    let loopback_forwarding = settings(pins).is_ok_and(|one| one.loopback_forwarding != 0);
+    let loopback_forwarding = settings(pins).map_or(0, |one| one.loopback_forwarding);
     for (_, hook, index) in pins.links()? {
-        if hook == LEGACY {
-            detach_legacy(index);
+        if let Some(side) = Side::of_legacy(&hook) {
+            detach_legacy(index, side);
         }
     }
     Ok(Detached {

@@ -1,23 +1,29 @@
 //! Listing flows, and removing those whose time is up.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    net::SocketAddrV4,
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
 use aya::maps::MapError;
 use forwarder_common::{
-    address::V4,
-    flow::{FlowEntry, FlowKey},
-    tcp::{Seen, State},
+    flow::{ENDED, FlowEntry, FlowKey},
+    tcp::State,
 };
 
-use super::{Clock, Datapath, batch::Batch, compile::TCP};
+use super::{
+    Clock, Datapath,
+    compile::{TCP, UDP},
+    family::Family,
+    tables::{FamilyTables, FlowTable},
+};
 use crate::config::Timeouts;
 
-type Key = FlowKey<V4>;
-type Entry = FlowEntry<V4>;
+/// A tuple of either family.
+pub type Key = FlowKey<IpAddr>;
+/// An entry of either family.
+pub type Entry = FlowEntry<IpAddr>;
 
 /// One flow, both directions.
 #[derive(Clone, Copy, Debug)]
@@ -30,19 +36,6 @@ pub struct Flow {
     pub reply: Key,
     /// Their entry.
     pub reply_entry: Entry,
-}
-
-/// What one sweep found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// Established flows that stay.
-    pub flows: u64,
-    /// Half-open flows that stay.
-    pub half_open: u64,
-    /// Flows removed.
-    pub removed: u64,
-    /// Slots of the rules that flows named, those just removed included: a slot is free a sweep later.
-    pub rules: BTreeSet<u32>,
 }
 
 impl Flow {
@@ -61,10 +54,21 @@ impl Flow {
             .since(self.original_entry.last_seen)
             .min(clock.since(self.reply_entry.last_seen))
     }
+
+    /// How long it lives without a packet.
+    pub fn timeout(&self, timeouts: &Timeouts) -> Duration {
+        let ended = self.original_entry.flags & ENDED != 0;
+        match self.original.protocol {
+            TCP if ended => timeouts.tcp_transitory.min(timeouts.tcp_established),
+            TCP => timeout_of(self.state(), timeouts),
+            UDP if ended => timeouts.udp,
+            UDP => timeout_of(self.state(), timeouts),
+            _ => timeouts.icmp,
+        }
+    }
 }
 
-/// How long a flow in `state` lives without a packet.
-pub fn timeout(state: State, timeouts: &Timeouts) -> Duration {
+fn timeout_of(state: State, timeouts: &Timeouts) -> Duration {
     match state {
         State::SynSent | State::SynReceived => timeouts.tcp_half_open,
         State::Established => timeouts.tcp_established,
@@ -75,63 +79,39 @@ pub fn timeout(state: State, timeouts: &Timeouts) -> Duration {
 }
 
 /// `ADDR:PORT` of the two ends of a tuple.
-pub fn ends(key: &Key) -> (SocketAddrV4, SocketAddrV4) {
+pub fn ends(key: &Key) -> (SocketAddr, SocketAddr) {
     (
-        SocketAddrV4::new(key.source.into(), u16::from_be(key.source_port_be)),
-        SocketAddrV4::new(
-            key.destination.into(),
-            u16::from_be(key.destination_port_be),
-        ),
+        SocketAddr::new(key.source, u16::from_be(key.source_port_be)),
+        SocketAddr::new(key.destination, u16::from_be(key.destination_port_be)),
     )
 }
 
 impl Datapath {
-    /// Every flow, half-open ones last.
+    /// Every flow, half-open ones last in either family.
     ///
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flows(&self) -> anyhow::Result<Vec<Flow>> {
-        let mut flows = Vec::new();
-        for table in [&self.tables.flows_batch, &self.tables.half_open_batch] {
-            let mut replies = HashMap::new();
-            let mut originals = Vec::new();
-            table.for_each(|key, entry| {
-                if entry.is_original() {
-                    originals.push((*key, *entry));
-                } else {
-                    replies.insert(*key, *entry);
-                }
-            })?;
-            for (original, original_entry) in originals {
-                let reply = original_entry.other_key(original.protocol);
-                // A flow that was just made or removed may lack one half; it is whole the next time.
-                if let Some(reply_entry) = replies.get(&reply) {
-                    flows.push(Flow {
-                        original,
-                        original_entry,
-                        reply,
-                        reply_entry: *reply_entry,
-                    });
-                }
-            }
-        }
+        let mut flows = self.tables.v4.list()?;
+        flows.extend(self.tables.v6.list()?);
         Ok(flows)
     }
 
-    /// Removes the flows that `end` picks; returns how many.
+    /// Ends the flows that `end` picks: whoever still sends on one is told so, and may begin anew. Returns
+    /// how many.
     ///
     /// # Errors
     /// The kernel refuses to read or write a map.
-    pub fn remove_flows(&mut self, end: impl Fn(&Flow) -> bool) -> anyhow::Result<usize> {
+    pub fn end_flows(&mut self, end: impl Fn(&Flow) -> bool) -> anyhow::Result<usize> {
         let flows = self.flows()?;
-        let keys: Vec<Key> = flows
-            .iter()
-            .filter(|flow| end(flow))
-            .flat_map(|flow| [flow.original, flow.reply])
-            .collect();
-        self.tables.flows_batch.delete(&keys)?;
-        self.tables.half_open_batch.delete(&keys)?;
-        Ok(keys.len() / 2)
+        let picked: Vec<_> = flows.iter().filter(|flow| end(flow)).collect();
+        for flow in &picked {
+            for key in [flow.original, flow.reply] {
+                self.tables.v4.end(&key)?;
+                self.tables.v6.end(&key)?;
+            }
+        }
+        Ok(picked.len())
     }
 
     /// How many established and half-open flows there are.
@@ -139,135 +119,75 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flow_counts(&self) -> anyhow::Result<(u64, u64)> {
-        let flows = self.tables.flows_batch.count()?;
-        let half_open = self.tables.half_open_batch.count()?;
+        let (v4, v6) = (self.tables.v4.counts()?, self.tables.v6.counts()?);
+        Ok((v4.0 + v6.0, v4.1 + v6.1))
+    }
+}
+
+impl<A: Family> FamilyTables<A> {
+    fn list(&self) -> anyhow::Result<Vec<Flow>> {
+        let mut flows = Vec::new();
+        for table in [&self.flows, &self.half_open] {
+            let mut replies = HashMap::new();
+            let mut originals = Vec::new();
+            table.all.for_each(|key, entry| {
+                if entry.is_original() {
+                    originals.push((*key, *entry));
+                } else {
+                    replies.insert(*key, *entry);
+                }
+            })?;
+            for (key, entry) in originals {
+                let other = entry.other_key(key.protocol);
+                // A flow that was just made or removed may lack one half; it is whole the next time.
+                if let Some(reply) = replies.get(&other) {
+                    flows.push(Flow {
+                        original: A::key(&key),
+                        original_entry: A::entry(&entry),
+                        reply: A::key(&other),
+                        reply_entry: A::entry(reply),
+                    });
+                }
+            }
+        }
+        Ok(flows)
+    }
+
+    fn end(&mut self, key: &Key) -> anyhow::Result<()> {
+        let Some(key) = A::of_key(key) else {
+            return Ok(());
+        };
+        for table in [&mut self.flows, &mut self.half_open] {
+            table.end(&key)?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> anyhow::Result<(u64, u64)> {
+        let flows = self.flows.all.count()?;
+        let half_open = self.half_open.all.count()?;
         Ok((flows.div_ceil(2), half_open.div_ceil(2)))
     }
-
-    /// Removes flows that have been idle for longer than `timeouts` allow, and halves without their other
-    /// half.
-    ///
-    /// # Errors
-    /// The kernel refuses to read or write a map.
-    pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
-        let mut swept = Swept::default();
-        let sweeper = Sweeper { clock, timeouts };
-        let tables = &self.tables;
-        swept.flows = sweeper.run(&tables.flows_batch, &tables.flows, &mut swept)?;
-        swept.half_open = sweeper.run(&tables.half_open_batch, &tables.half_open, &mut swept)?;
-        Ok(swept)
-    }
 }
 
-type Table = aya::maps::HashMap<aya::maps::MapData, Key, Entry>;
-
-struct Sweeper<'a> {
-    clock: &'a Clock,
-    timeouts: &'a Timeouts,
-}
-
-impl Sweeper<'_> {
-    /// Sweeps one table and returns how many flows stay in it.
-    fn run(
-        &self,
-        batch: &Batch<Key, Entry>,
-        table: &Table,
-        swept: &mut Swept,
-    ) -> anyhow::Result<u64> {
-        let mut stay = 0;
-        let mut suspects = Vec::new();
-        batch.for_each(|key, entry| {
-            swept.rules.insert(entry.rule);
-            if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
-                suspects.push(*key);
-            } else if entry.is_original() {
-                stay += 1;
-            }
-        })?;
-        let mut expired = Vec::new();
-        for key in suspects {
-            // Read again, so that a packet that came since the walk saves its flow.
-            match self.judge(table, &key)? {
-                Judgement::Expired(other) => expired.extend([key, other]),
-                Judgement::Stays { original: true } => stay += 1,
-                Judgement::Stays { original: false } => {}
-            }
-        }
-        expired.sort_unstable_by_key(|key| {
-            (
-                key.source.octets(),
-                key.source_port_be,
-                key.destination.octets(),
-                key.destination_port_be,
-                key.protocol,
-            )
-        });
-        expired.dedup();
-        batch.delete(&expired)?;
-        swept.removed += (expired.len() as u64).div_ceil(2);
-        Ok(stay)
-    }
-
-    /// The shortest timeout that this direction could be under, whatever the other one has seen.
-    fn shortest(&self, key: &Key, entry: &Entry) -> Duration {
-        let timeouts = self.timeouts;
-        if key.protocol != TCP {
-            return timeouts.udp.min(timeouts.udp_stream);
-        }
-        if entry.is_original() && !entry.seen.has(Seen::CONFIRMED) {
-            return timeouts.tcp_half_open.min(timeouts.tcp_transitory);
-        }
-        timeouts
-            .tcp_transitory
-            .min(timeouts.tcp_half_open)
-            .min(timeouts.tcp_established)
-    }
-
-    fn judge(&self, table: &Table, key: &Key) -> anyhow::Result<Judgement> {
-        let Some(entry) = read(table, key)? else {
-            return Ok(Judgement::Stays { original: false });
-        };
-        let other_key = entry.other_key(key.protocol);
-        let original = entry.is_original();
-        let Some(other) = read(table, &other_key)? else {
-            // Half a flow: its other half was removed, or is being made this moment.
-            return Ok(Judgement::Expired(other_key));
-        };
-        let flow = if original {
-            Flow {
-                original: *key,
-                original_entry: entry,
-                reply: other_key,
-                reply_entry: other,
-            }
-        } else {
-            Flow {
-                original: other_key,
-                original_entry: other,
-                reply: *key,
-                reply_entry: entry,
-            }
-        };
-        if flow.idle(self.clock) > timeout(flow.state(), self.timeouts) {
-            Ok(Judgement::Expired(other_key))
-        } else {
-            Ok(Judgement::Stays { original })
+impl<A: Family> FlowTable<A> {
+    /// The entry of `key` as it is now.
+    pub(super) fn read(&self, key: &FlowKey<A>) -> anyhow::Result<Option<FlowEntry<A>>> {
+        match self.one.get(key, 0) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
-}
 
-enum Judgement {
-    /// With the key of the other direction.
-    Expired(Key),
-    Stays {
-        original: bool,
-    },
-}
-
-fn read(table: &Table, key: &Key) -> anyhow::Result<Option<Entry>> {
-    match table.get(key, 0) {
-        Ok(entry) => Ok(Some(entry)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(error.into()),
+    fn end(&mut self, key: &FlowKey<A>) -> anyhow::Result<()> {
+        /// `BPF_EXIST` in include/uapi/linux/bpf.h: only where there is one.
+        const IF_PRESENT: u64 = 2;
+        if let Some(mut entry) = self.read(key)? {
+            entry.flags |= ENDED;
+            // It may have gone since it was read; then it has ended all the more.
+            let _gone = self.one.insert(key, entry, IF_PRESENT);
+        }
+        Ok(())
     }
 }

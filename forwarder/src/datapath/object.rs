@@ -7,9 +7,11 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
 };
+use forwarder_common::address::{V4, V6};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
+    family::Family as _,
     pins::Pins,
     programs::Programs,
     tables::{Names, Tables},
@@ -41,21 +43,43 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 13] = [
-    "FLOWS",
-    "HALF_OPEN",
-    "LISTENERS",
+const PINNED: [&str; 11] = [
     "SHAPES",
-    "BACKENDS",
-    "CLIENTS",
-    "MASQUERADE",
     "DEVICES",
+    "VLANS",
     "SETTINGS",
     "RULE_NAMES",
     "RULE_TRAFFIC",
     "RULE_OPENED",
     "REASONS",
+    "XDP_STAGES",
+    "TC_STAGES",
+    "EGRESS_STAGES",
 ];
+
+/// The same, of which each family has one.
+const PINNED_EACH: [&str; 11] = [
+    "FLOWS",
+    "HALF_OPEN",
+    "LISTENERS",
+    "BACKENDS",
+    "CLIENTS",
+    "OUTBOUND",
+    "MASQUERADE",
+    "OWN",
+    "MAPPINGS",
+    "DATAGRAMS",
+    "HELD",
+];
+
+/// Every map that is pinned.
+fn pinned() -> impl Iterator<Item = String> {
+    let each = |name| [V4::SUFFIX, V6::SUFFIX].map(|suffix| format!("{name}_{suffix}"));
+    PINNED
+        .into_iter()
+        .map(str::to_owned)
+        .chain(PINNED_EACH.into_iter().flat_map(each))
+}
 
 impl Datapath {
     /// Creates the maps, or adopts those under `pins`, and loads every program.
@@ -67,13 +91,22 @@ impl Datapath {
         let _unlimited = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let mut loader = EbpfLoader::new();
         loader
-            .map_max_entries("FLOWS", sizes.flows.saturating_mul(2))
-            .map_max_entries("HALF_OPEN", sizes.half_open.saturating_mul(2))
-            .map_max_entries("BACKENDS", sizes.rules.saturating_mul(2))
             .map_max_entries("RULE_TRAFFIC", sizes.rules)
             .map_max_entries("RULE_OPENED", sizes.rules);
+        let (flows, half_open) = (sizes.flows.saturating_mul(2), sizes.half_open);
+        for (tables, entries) in [
+            (["FLOWS_V4", "FLOWS_V6"], flows),
+            (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
+            (["HALF_OPEN_V4", "HALF_OPEN_V6"], half_open.saturating_mul(2)),
+            (["BACKENDS_V4", "BACKENDS_V6"], sizes.rules.saturating_mul(2)),
+        ] {
+            for table in tables {
+                loader.map_max_entries(table, entries);
+            }
+        }
+        let pinned: Vec<String> = pinned().collect();
         if let Some(pins) = &pins {
-            for name in PINNED {
+            for name in &pinned {
                 loader.map_pin_path(name, pins.map(name));
             }
         }

@@ -3,10 +3,13 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf,
+    maps::ProgramArray,
     programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
-use super::Datapath;
+use forwarder_common::stage::Stage;
+
+use super::{Datapath, object::take};
 
 /// The fast path.
 pub(super) const XDP: &str = "forwarder_xdp";
@@ -14,6 +17,8 @@ pub(super) const XDP: &str = "forwarder_xdp";
 pub(super) const TC: &str = "forwarder_tc";
 /// What XDP hands over, on TC.
 pub(super) const SLOW: &str = "forwarder_slow";
+/// What this host itself sends, on TC.
+pub(super) const EGRESS: &str = "forwarder_egress";
 /// Reads the kernel's clocks.
 const CLOCK: &str = "forwarder_clock";
 
@@ -30,16 +35,36 @@ pub struct TestRun {
     pub packet: Vec<u8>,
 }
 
+/// A hook's table of stages, what its programs are called, and its main program.
+const HOOKS: [(&str, &str, &str); 3] = [
+    ("XDP_STAGES", "xdp", XDP),
+    ("TC_STAGES", "tc", TC),
+    ("EGRESS_STAGES", "egress", EGRESS),
+];
+
 impl Programs {
-    /// Loads every program of the object.
+    /// Loads every program of the object, and makes the stages reachable.
     pub(super) fn load(mut ebpf: Ebpf) -> anyhow::Result<Self> {
-        for name in [XDP, CLOCK] {
-            let program: &mut Xdp = find(&mut ebpf, name)?;
-            program.load().with_context(|| refused(name))?;
+        for (name, program) in ebpf.programs_mut() {
+            let loaded = match program {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => anyhow::bail!("the eBPF object has a program `{name}` of another kind"),
+            };
+            loaded.with_context(|| refused(name))?;
         }
-        for name in [TC, SLOW] {
-            let program: &mut SchedClassifier = find(&mut ebpf, name)?;
-            program.load().with_context(|| refused(name))?;
+        for (map, prefix, main) in HOOKS {
+            let mut stages: ProgramArray<_> = take(&mut ebpf, map)?;
+            for (stage, word) in Stage::ALL {
+                for (ipv6, family) in [(false, "v4"), (true, "v6")] {
+                    let name = format!("{prefix}_{word}_{family}");
+                    let name = if stage == Stage::Main { main } else { &name };
+                    // Some hooks have no use for some stages.
+                    if let Some(program) = ebpf.program(name) {
+                        stages.set(stage.index(ipv6), program.fd()?, 0)?;
+                    }
+                }
+            }
         }
         Ok(Self(ebpf))
     }
@@ -52,12 +77,12 @@ impl Programs {
         find(&mut self.0, name)
     }
 
-    pub(super) fn verified(&self) -> anyhow::Result<Vec<(&'static str, Option<u32>)>> {
+    pub(super) fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         let mut costs = Vec::new();
-        for name in [XDP, TC, SLOW] {
-            let program = self.0.program(name).context("the program is gone")?;
-            costs.push((name, program.info()?.verified_instruction_count()));
+        for (name, program) in self.0.programs() {
+            costs.push((name.to_owned(), program.info()?.verified_instruction_count()));
         }
+        costs.sort();
         Ok(costs)
     }
 
@@ -154,7 +179,7 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn verified(&self) -> anyhow::Result<Vec<(&'static str, Option<u32>)>> {
+    pub fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         self.programs.verified()
     }
 }

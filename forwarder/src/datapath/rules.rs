@@ -1,20 +1,69 @@
-//! Bringing the rule tables to what the configuration says, while packets pass.
+//! Rules in the kernel: only differences are written, in an order that never leaves a gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use aya::maps::lpm_trie::Key;
 use forwarder_common::{
-    address::V4,
-    rule::{ClientKey, NAME_LENGTH, Shape, ShapeRange},
+    address::{V4, V6},
+    network::Network,
+    rule::{ClientKey, NAME_LENGTH, OutboundKey, Shape, ShapeRange},
     stats::RuleTraffic,
 };
 
 use super::{
     Datapath,
-    compile::{self, ClientId, Contents, ListenerId, Placed},
+    compile::{self, AnyRule, ClientId, Contents, ListenerId, Placed},
+    family::Family,
+    tables::FamilyTables,
 };
-use crate::config::Rule;
+use crate::config::{Config, Masquerade, Output, Rule};
+
+/// Every rule, of all three kinds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RuleSet<'a> {
+    /// What comes in.
+    pub forwards: &'a [Rule],
+    /// What goes out.
+    pub masquerades: &'a [Masquerade],
+    /// What this host itself sends.
+    pub outputs: &'a [Output],
+}
+
+impl<'a> From<&'a Config> for RuleSet<'a> {
+    fn from(config: &'a Config) -> Self {
+        Self {
+            forwards: &config.rules,
+            masquerades: &config.masquerades,
+            outputs: &config.outputs,
+        }
+    }
+}
+
+impl<'a> RuleSet<'a> {
+    fn iter(self) -> impl Iterator<Item = AnyRule<'a>> {
+        let forwards = self.forwards.iter().map(AnyRule::Forward);
+        let masquerades = self.masquerades.iter().map(AnyRule::Masquerade);
+        let outputs = self.outputs.iter().map(AnyRule::Output);
+        forwards.chain(masquerades).chain(outputs)
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether packets that this host itself sends are to be looked at.
+    pub fn needs_egress(self) -> bool {
+        let local = |rule: &Rule| rule.backends().is_empty();
+        !self.outputs.is_empty() || self.forwards.iter().any(local)
+    }
+}
 
 impl Datapath {
     /// Makes `rules` the rules in force. `interface` gives a device's index; a rule whose device is absent
@@ -27,15 +76,15 @@ impl Datapath {
     /// The rules do not fit, or the kernel refuses to write a map.
     pub fn set_rules(
         &mut self,
-        rules: &[Rule],
+        rules: RuleSet<'_>,
         interface: impl Fn(&str) -> Option<u32>,
     ) -> anyhow::Result<()> {
         let mut placed = Vec::new();
         let taken: BTreeSet<u32> = self.names.values().copied().collect();
         let mut free = (0..self.sizes.rules).filter(move |slot| !taken.contains(slot));
-        for rule in rules {
-            let slot = self.slot(&rule.name, &mut free)?;
-            let index = rule.interface.as_deref().map_or(Some(0), &interface);
+        for rule in rules.iter() {
+            let slot = self.slot(rule.name(), &mut free)?;
+            let index = rule.interface().map_or(Some(0), &interface);
             if let Some(interface) = index {
                 placed.push(Placed {
                     rule,
@@ -44,23 +93,24 @@ impl Datapath {
                 });
             }
         }
-        let mut contents = compile::compile(&placed)?;
-        self.place_backends(&mut contents)?;
-        self.write_clients(&contents.clients)?;
-        let old = self.listeners()?;
-        self.write_shapes(&contents.shapes, &old)?;
-        for (id, entry) in &contents.listeners {
-            let key = compile::listener_key(id);
-            self.tables.listeners.insert(key, entry, 0)?;
-        }
-        for id in old
-            .iter()
-            .filter(|id| !contents.listeners.contains_key(*id))
-        {
-            self.tables.listeners.remove(&compile::listener_key(id))?;
-        }
-        self.write_shapes(&contents.shapes, &BTreeSet::new())?;
-        self.remove_stale_clients(&contents.clients)
+        let mut v4 = compile::compile::<V4>(&placed)?;
+        let mut v6 = compile::compile::<V6>(&placed)?;
+        // The table is made twice as long as the rule tables.
+        let half = self.sizes.rules;
+        self.tables.v4.prepare(&mut v4, half)?;
+        self.tables.v6.prepare(&mut v6, half)?;
+        let new: BTreeSet<Shape> = v4.shapes.union(&v6.shapes).copied().collect();
+        let (old_v4, old_v6) = (self.tables.v4.ids()?, self.tables.v6.ids()?);
+        let old = old_v4.iter().chain(&old_v6).map(shape);
+        self.write_shapes(&old.chain(new.iter().copied()).collect())?;
+        self.tables.v4.put_in_force(&v4, &old_v4)?;
+        self.tables.v6.put_in_force(&v6, &old_v6)?;
+        self.write_shapes(&new)?;
+        self.tables.v4.remove_stale(&v4)?;
+        self.tables.v6.remove_stale(&v6)?;
+        let mut settings = self.settings()?;
+        settings.outbound = u32::from(!v4.outbound.is_empty() || !v6.outbound.is_empty());
+        self.set_settings(settings)
     }
 
     /// Every slot with its rule's name.
@@ -75,12 +125,12 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel refuses to write a map.
-    pub fn free_slots(&mut self, rules: &[Rule], used: &BTreeSet<u32>) -> anyhow::Result<()> {
+    pub fn free_slots(&mut self, rules: RuleSet<'_>, used: &BTreeSet<u32>) -> anyhow::Result<()> {
         let free: Vec<_> = self
             .names
             .iter()
             .filter(|(name, slot)| {
-                !used.contains(slot) && !rules.iter().any(|rule| rule.name == **name)
+                !used.contains(slot) && !rules.iter().any(|rule| rule.name() == **name)
             })
             .map(|(name, slot)| (name.clone(), *slot))
             .collect();
@@ -119,91 +169,125 @@ impl Datapath {
         Ok(())
     }
 
-    /// Writes the backends into the half that no listener leads to, and makes the new listeners lead there.
-    fn place_backends(&mut self, contents: &mut Contents) -> anyhow::Result<()> {
-        // The table is made twice as long as the rule tables.
-        let half = self.sizes.rules;
+    /// Puts `shapes` in force, written into the half of the table that is not in use.
+    fn write_shapes(&mut self, shapes: &BTreeSet<Shape>) -> anyhow::Result<()> {
+        let mut settings = self.settings()?;
+        let half = ShapeRange::from_raw(settings.shapes).other_half(shapes.len());
+        for (index, shape) in (half.first()..).zip(shapes) {
+            self.tables.shapes.set(index, shape, 0)?;
+        }
+        settings.shapes = half.raw();
+        self.set_settings(settings)
+    }
+}
+
+/// The shape of a listener.
+fn shape(id: &ListenerId) -> Shape {
+    let (address, interface, _, shift, _) = id;
+    Shape {
+        any_address: u8::from(address.is_none()),
+        any_interface: u8::from(*interface == 0),
+        shift: *shift,
+        padding: 0,
+    }
+}
+
+impl<A: Family + Network> FamilyTables<A> {
+    /// Writes what no listener leads to yet: the backends, into the half that is not in use, to which the
+    /// new listeners will lead, and the clients.
+    fn prepare(&mut self, contents: &mut Contents<A>, half: u32) -> anyhow::Result<()> {
         anyhow::ensure!(
             contents.backends.len() as u64 <= u64::from(half),
             "{} backends do not fit into a table made for {half}: raise `limits.rules`, then `forwarder detach`",
             contents.backends.len(),
         );
         let mut in_use = 0;
-        if let Some(entry) = self.tables.listeners.iter().next() {
-            in_use = entry?.1.backends / half;
+        for entry in self.listeners.iter() {
+            let (_, entry) = entry?;
+            if entry.backend_count != 0 {
+                in_use = entry.backends / half;
+                break;
+            }
         }
         let start = if in_use == 0 { half } else { 0 };
         for (index, backend) in (start..).zip(&contents.backends) {
-            self.tables.backends.set(index, backend, 0)?;
+            self.backends.set(index, backend, 0)?;
         }
         for entry in contents.listeners.values_mut() {
             entry.backends += start;
         }
+        for (id, verdict) in &contents.clients {
+            self.clients.insert(&client_key(id), verdict, 0)?;
+        }
         Ok(())
     }
 
-    fn listeners(&self) -> anyhow::Result<BTreeSet<ListenerId>> {
+    /// The listeners in force.
+    fn ids(&self) -> anyhow::Result<BTreeSet<ListenerId>> {
         let mut ids = BTreeSet::new();
-        for key in self.tables.listeners.keys() {
+        for key in self.listeners.keys() {
             ids.insert(compile::listener_id(&key?));
         }
         Ok(ids)
     }
 
-    /// Puts the shapes of `new` in force, and those of the listeners in `old`, so that both are found while
-    /// the listeners change. They are written into the half of the table that is not in use.
-    fn write_shapes(
+    /// Makes the new listeners and outbound clients those in force.
+    fn put_in_force(
         &mut self,
-        new: &BTreeSet<Shape>,
+        contents: &Contents<A>,
         old: &BTreeSet<ListenerId>,
     ) -> anyhow::Result<()> {
-        let mut shapes = new.clone();
-        shapes.extend(old.iter().map(|(address, interface, _, shift, _)| Shape {
-            any_address: u8::from(*address == [0; 4]),
-            any_interface: u8::from(*interface == 0),
-            shift: *shift,
-            padding: 0,
-        }));
-        let mut settings = self.settings()?;
-        let half = ShapeRange::from_raw(settings.shapes).other_half(shapes.len());
-        for (index, shape) in (half.first()..).zip(&shapes) {
-            self.tables.shapes.set(index, shape, 0)?;
+        for (id, entry) in &contents.listeners {
+            self.listeners
+                .insert(compile::listener_key::<A>(id), entry, 0)?;
         }
-        settings.shapes = half.raw();
-        self.set_settings(settings)
-    }
-
-    fn write_clients(&mut self, wanted: &BTreeMap<ClientId, u32>) -> anyhow::Result<()> {
-        for (id, verdict) in wanted {
-            self.tables.clients.insert(&client_key(id), verdict, 0)?;
+        for (id, slot) in &contents.outbound {
+            self.outbound.insert(&outbound_key(id), slot, 0)?;
         }
-        Ok(())
-    }
-
-    fn remove_stale_clients(&mut self, wanted: &BTreeMap<ClientId, u32>) -> anyhow::Result<()> {
         let mut stale = Vec::new();
-        for key in self.tables.clients.keys() {
+        for key in self.outbound.keys() {
             let key = key?;
             let data = key.data();
-            let id = (key.prefix_len(), data.rule, data.address.octets());
-            if !wanted.contains_key(&id) {
+            let id = (key.prefix_len(), data.interface, data.address.ip());
+            if !contents.outbound.contains_key(&id) {
                 stale.push(id);
             }
         }
         for id in stale {
-            self.tables.clients.remove(&client_key(&id))?;
+            self.outbound.remove(&outbound_key(&id))?;
+        }
+        for id in old.iter().filter(|id| !contents.listeners.contains_key(*id)) {
+            self.listeners.remove(&compile::listener_key::<A>(id))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the clients of rules that are gone.
+    fn remove_stale(&mut self, contents: &Contents<A>) -> anyhow::Result<()> {
+        let mut stale = Vec::new();
+        for key in self.clients.keys() {
+            let key = key?;
+            let data = key.data();
+            let id = (key.prefix_len(), data.rule, data.address.ip());
+            if !contents.clients.contains_key(&id) {
+                stale.push(id);
+            }
+        }
+        for id in stale {
+            self.clients.remove(&client_key(&id))?;
         }
         Ok(())
     }
 }
 
-fn client_key(id: &ClientId) -> Key<ClientKey<V4>> {
+fn client_key<A: Family>(id: &ClientId) -> Key<ClientKey<A>> {
     let (length, rule, address) = *id;
-    Key::new(
-        length,
-        ClientKey {
-            rule,
-            address: V4::new(address),
-        },
-    )
+    let address = A::of(address).unwrap_or_default();
+    Key::new(length, ClientKey { rule, address })
+}
+
+fn outbound_key<A: Family>(id: &ClientId) -> Key<OutboundKey<A>> {
+    let (length, interface, address) = *id;
+    let address = A::of(address).unwrap_or_default();
+    Key::new(length, OutboundKey { interface, address })
 }

@@ -7,31 +7,30 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray},
 };
 use forwarder_common::{
-    address::V4,
-    device::Device,
+    address::{V4, V6},
+    device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
-    rule::{Backend, ClientKey, ListenerKey, MasqueradeKey, NAME_LENGTH, RuleEntry, Shape},
+    mapping::{Mapping, MappingKey},
+    rule::{
+        Backend, ClientKey, ListenerKey, MasqueradeKey, NAME_LENGTH, OutboundKey, OwnAddress,
+        RuleEntry, Shape,
+    },
     settings::Settings,
     stats::RuleTraffic,
 };
 
-use super::{Sizes, batch::Batch, object::descriptor, object::take};
+use super::{Sizes, batch::Batch, family::Family, object::descriptor, object::take};
 
 /// Slots by rule name.
 pub(super) type Names = BTreeMap<String, u32>;
 
 /// Every map that userspace reads or writes.
 pub(super) struct Tables {
-    pub(super) flows: HashMap<MapData, FlowKey<V4>, FlowEntry<V4>>,
-    pub(super) half_open: HashMap<MapData, FlowKey<V4>, FlowEntry<V4>>,
-    pub(super) flows_batch: Batch<FlowKey<V4>, FlowEntry<V4>>,
-    pub(super) half_open_batch: Batch<FlowKey<V4>, FlowEntry<V4>>,
-    pub(super) listeners: HashMap<MapData, ListenerKey<V4>, RuleEntry<V4>>,
+    pub(super) v4: FamilyTables<V4>,
+    pub(super) v6: FamilyTables<V6>,
     pub(super) shapes: Array<MapData, Shape>,
-    pub(super) backends: Array<MapData, Backend<V4>>,
-    pub(super) clients: LpmTrie<MapData, ClientKey<V4>, u32>,
-    pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<V4>, [u8; 4]>,
     pub(super) devices: HashMap<MapData, u32, Device>,
+    pub(super) vlans: HashMap<MapData, VlanKey, u32>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
@@ -42,21 +41,35 @@ pub(super) struct Tables {
     rules: u32,
 }
 
+/// The maps of one address family.
+pub(super) struct FamilyTables<A: Family> {
+    pub(super) flows: FlowTable<A>,
+    pub(super) half_open: FlowTable<A>,
+    pub(super) listeners: HashMap<MapData, ListenerKey<A>, RuleEntry<A>>,
+    pub(super) backends: Array<MapData, Backend<A>>,
+    pub(super) clients: LpmTrie<MapData, ClientKey<A>, u32>,
+    pub(super) outbound: LpmTrie<MapData, OutboundKey<A>, u32>,
+    pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<A>, OwnAddress<A>>,
+    pub(super) own: HashMap<MapData, A, u32>,
+    pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
+}
+
+/// A flow table, for one entry and for all of them.
+pub(super) struct FlowTable<A: Family> {
+    pub(super) one: HashMap<MapData, FlowKey<A>, FlowEntry<A>>,
+    pub(super) all: Batch<FlowKey<A>, FlowEntry<A>>,
+}
+
 impl Tables {
     pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
         let (_, rules) = descriptor(ebpf, "RULE_OPENED")?;
         Ok(Self {
             rules,
-            flows_batch: batch(ebpf, "FLOWS")?,
-            half_open_batch: batch(ebpf, "HALF_OPEN")?,
-            flows: take(ebpf, "FLOWS")?,
-            half_open: take(ebpf, "HALF_OPEN")?,
-            listeners: take(ebpf, "LISTENERS")?,
+            v4: FamilyTables::take(ebpf)?,
+            v6: FamilyTables::take(ebpf)?,
             shapes: take(ebpf, "SHAPES")?,
-            backends: take(ebpf, "BACKENDS")?,
-            clients: take(ebpf, "CLIENTS")?,
-            masquerade: take(ebpf, "MASQUERADE")?,
             devices: take(ebpf, "DEVICES")?,
+            vlans: take(ebpf, "VLANS")?,
             settings: take(ebpf, "SETTINGS")?,
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
@@ -69,8 +82,8 @@ impl Tables {
     /// The sizes the tables have: adopted tables keep theirs, whatever was asked for.
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
-            flows: self.flows_batch.capacity() / 2,
-            half_open: self.half_open_batch.capacity() / 2,
+            flows: self.v4.flows.all.capacity() / 2,
+            half_open: self.v4.half_open.all.capacity() / 2,
             rules: self.rules,
         }
     }
@@ -87,6 +100,32 @@ impl Tables {
             names.insert(String::from_utf8_lossy(&bytes[..end]).into_owned(), slot);
         }
         Ok(names)
+    }
+}
+
+impl<A: Family> FamilyTables<A> {
+    fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
+        let name = |table: &str| format!("{table}_{}", A::SUFFIX);
+        Ok(Self {
+            flows: FlowTable::take(ebpf, &name("FLOWS"))?,
+            half_open: FlowTable::take(ebpf, &name("HALF_OPEN"))?,
+            listeners: take(ebpf, &name("LISTENERS"))?,
+            backends: take(ebpf, &name("BACKENDS"))?,
+            clients: take(ebpf, &name("CLIENTS"))?,
+            outbound: take(ebpf, &name("OUTBOUND"))?,
+            masquerade: take(ebpf, &name("MASQUERADE"))?,
+            own: take(ebpf, &name("OWN"))?,
+            mappings: batch(ebpf, &name("MAPPINGS"))?,
+        })
+    }
+}
+
+impl<A: Family> FlowTable<A> {
+    fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            all: batch(ebpf, name)?,
+            one: take(ebpf, name)?,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use rtnetlink::{
     Handle,
     packet_route::{
         address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-        link::{LinkAttribute, LinkLayerType, LinkMessage},
+        link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol},
     },
 };
 
@@ -21,14 +21,14 @@ pub use driver::{driver, has_native_xdp};
 pub use sysctl::{local_ports, set_loopback_forwarding};
 pub use watch::{Change, Watch};
 
-use crate::datapath::{Address, Link};
+use crate::datapath::{Address, Link, Vlan};
 
 /// Devices and own addresses at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Every device.
     pub links: Vec<Link>,
-    /// Primary IPv4 addresses of global or site scope, in the kernel's order.
+    /// Own addresses that other hosts may know, in the kernel's order.
     pub addresses: Vec<Address>,
 }
 
@@ -48,6 +48,7 @@ impl Network {
                 None => driver::transmits_xdp(&link.name),
             };
             link.redirect_only = driver::is_redirect_only(&link.name);
+            link.vlan = vlan(&message);
             network.links.push(link);
         }
         let mut addresses = handle.address().get().execute();
@@ -92,22 +93,63 @@ fn link(message: &LinkMessage) -> Link {
     link
 }
 
-/// A primary IPv4 address that may be seen by other hosts; what `inet_select_addr` (net/ipv4/devinet.c)
-/// chooses from for MASQUERADE.
+/// The number, tag and carrier of a VLAN device.
+fn vlan(message: &LinkMessage) -> Option<Vlan> {
+    let mut vlan = Vlan {
+        lower: 0,
+        protocol: 0x8100,
+        id: 0,
+    };
+    let mut found = false;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(lower) => vlan.lower = *lower,
+            LinkAttribute::LinkInfo(facts) => {
+                let facts = facts.iter().filter_map(|fact| match fact {
+                    LinkInfo::Data(InfoData::Vlan(facts)) => Some(facts),
+                    _ => None,
+                });
+                for fact in facts.flatten() {
+                    match fact {
+                        InfoVlan::Id(id) => (vlan.id, found) = (*id, true),
+                        InfoVlan::Protocol(VlanProtocol::Ieee8021Ad) => vlan.protocol = 0x88a8,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    found.then_some(vlan)
+}
+
+/// An address that may be seen by other hosts. Primary are those that the kernel would choose from for
+/// MASQUERADE (`inet_select_addr` in net/ipv4/devinet.c, `ipv6_dev_get_saddr` in net/ipv6/addrconf.c).
 fn address(message: &AddressMessage) -> Option<Address> {
     let header = &message.header;
-    let secondary = header.flags.contains(AddressHeaderFlags::Secondary);
-    if secondary || !matches!(header.scope, AddressScope::Universe | AddressScope::Site) {
+    if !matches!(header.scope, AddressScope::Universe | AddressScope::Site) {
         return None;
     }
-    // IFA_LOCAL is the own address; IFA_ADDRESS would be the peer's on a point-to-point link.
+    // IFA_LOCAL is the own address; IFA_ADDRESS would be the peer's on a point-to-point link. IPv6 has only
+    // the latter otherwise.
     let local = message.attributes.iter().find_map(|one| match one {
-        AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+        AddressAttribute::Local(address) => Some(*address),
         _ => None,
-    })?;
+    });
+    let plain = message.attributes.iter().find_map(|one| match one {
+        AddressAttribute::Address(address @ IpAddr::V6(_)) => Some(*address),
+        _ => None,
+    });
+    let flags = header.flags;
+    // For IPv6 the "secondary" flag marks temporary addresses (RFC 8981).
+    let unfit = AddressHeaderFlags::Secondary
+        | AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Deprecated
+        | AddressHeaderFlags::Dadfailed;
     Some(Address {
         interface: header.index,
-        address: local,
+        address: local.or(plain)?,
         prefix: header.prefix_len,
+        primary: !flags.intersects(unfit),
     })
 }

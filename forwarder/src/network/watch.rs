@@ -1,6 +1,6 @@
 //! Changes of the network, as the kernel reports them.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 use anyhow::Context as _;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
@@ -38,7 +38,7 @@ type Messages = Box<
 /// A subscription to everything that can change where packets go.
 pub struct Watch {
     messages: Messages,
-    neighbours: HashMap<(u32, Ipv4Addr), Vec<u8>>,
+    neighbours: HashMap<(u32, IpAddr), Vec<u8>>,
     /// For questions.
     pub handle: Handle,
     connection: JoinHandle<()>,
@@ -56,6 +56,9 @@ impl Watch {
             MulticastGroup::Ipv4Ifaddr,
             MulticastGroup::Ipv4Route,
             MulticastGroup::Ipv4Rule,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv6Route,
+            MulticastGroup::Ipv6Rule,
         ])?;
         let mut watch = Self {
             messages: Box::new(messages),
@@ -106,7 +109,10 @@ impl Watch {
         for attribute in &message.attributes {
             match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => {
-                    destination = Some(*address);
+                    destination = Some(IpAddr::V4(*address));
+                }
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => {
+                    destination = Some(IpAddr::V6(*address));
                 }
                 NeighbourAttribute::LinkLayerAddress(bytes) => mac = Some(bytes.clone()),
                 _ => {}

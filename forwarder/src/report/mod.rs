@@ -115,9 +115,25 @@ pub struct Forwarded {
     pub bytes: u64,
 }
 
+/// What kind of rule it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// `[[forward]]`
+    #[default]
+    Forward,
+    /// `[[masquerade]]`
+    Masquerade,
+    /// `[[output]]`
+    Output,
+}
+
 /// One rule of `forwarder rules`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleReport {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: Kind,
     /// Its name.
     pub name: String,
     /// `tcp`, `udp` or `tcp,udp`.
@@ -158,7 +174,7 @@ pub struct Traffic {
 pub struct FlowReport {
     /// The rule that made it.
     pub rule: String,
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `icmp`.
     pub protocol: String,
     /// Netfilter's name of the state where it has one, in upper case as conntrack prints it.
     pub state: String,

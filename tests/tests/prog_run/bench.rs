@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use forwarder::config::{self, Config};
-use forwarder::datapath::{Flow, Link, Sizes, TestRun};
+use forwarder::datapath::{Flow, Link, RuleSet, Sizes, TestRun};
 use forwarder_common::device::HANDOFF;
 use forwarder_common::reason::{Reason, Verdict};
 use forwarder_common::settings::Settings;
@@ -115,7 +115,7 @@ impl Bench {
             let named = |device: &&Device| device.name() == name;
             indices.keys().find(named).map(|device| indices[device])
         };
-        let rules = &self.config.rules;
+        let rules = RuleSet::from(&self.config);
         self.datapath.set_rules(rules, index).expect("rules");
     }
 

@@ -1,11 +1,9 @@
 //! The flow table's contents in words.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
-use forwarder::datapath::{Flow, ends};
-use forwarder_common::address::V4;
-use forwarder_common::flow::FlowKey;
+use forwarder::datapath::{Flow, Key, ends};
 use tests::packet::{Ip, Packet, Transport};
 
 use super::bench::Bench;
@@ -14,35 +12,31 @@ use super::bench::Bench;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tuple {
     /// Who sends.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// To whom.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// 6 or 17.
     pub protocol: u8,
 }
 
 impl Tuple {
-    /// The tuple of an IPv4 TCP or UDP packet.
+    /// The tuple of a TCP or UDP packet.
     pub fn of(packet: &Packet) -> Self {
         let (source, destination) = match &packet.transport {
             Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),
             Transport::Udp(udp) => (udp.source_port, udp.destination_port),
             other => panic!("{other:?} has no ports"),
         };
-        let end = |address, port| match address {
-            IpAddr::V4(address) => SocketAddrV4::new(address, port),
-            IpAddr::V6(address) => panic!("{address} is not IPv4"),
-        };
         Self {
-            source: end(packet.ip.source(), source),
-            destination: end(packet.ip.destination(), destination),
+            source: SocketAddr::new(packet.ip.source(), source),
+            destination: SocketAddr::new(packet.ip.destination(), destination),
             protocol: packet.protocol(),
         }
     }
 }
 
-impl From<&FlowKey<V4>> for Tuple {
-    fn from(key: &FlowKey<V4>) -> Self {
+impl From<&Key> for Tuple {
+    fn from(key: &Key) -> Self {
         let (source, destination) = ends(key);
         Self {
             source,

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
 use forwarder::config::Timeouts;
-use forwarder::datapath::{Datapath, Sizes};
+use forwarder::datapath::{Datapath, RuleSet, Sizes};
 
 /// Datapaths that a test is done with.
 static SPARE: Mutex<Vec<Datapath>> = Mutex::new(Vec::new());
@@ -59,6 +59,6 @@ fn empty(datapath: &mut Datapath) -> anyhow::Result<()> {
     clock.now += 1_000_000_000;
     datapath.sweep(&clock, &Timeouts::default())?;
     anyhow::ensure!(datapath.flow_counts()? == (0, 0), "flows are left");
-    datapath.set_rules(&[], |_| None)?;
-    datapath.free_slots(&[], &BTreeSet::new())
+    datapath.set_rules(RuleSet::default(), |_| None)?;
+    datapath.free_slots(RuleSet::default(), &BTreeSet::new())
 }

@@ -219,7 +219,7 @@ fn a_pool_gives_every_client_one_address(#[values(Hook::Xdp, Hook::Tc)] hook: Ho
                 SERVER,
             );
             let out = bench.passes_through(Device::Wan, &wanted.request(udp()), Device::Lan);
-            of_client.insert(*Tuple::of(&decode(&out)).source.ip());
+            of_client.insert(Tuple::of(&decode(&out)).source.ip());
         }
         assert_eq!(of_client.len(), 1, "client {host}: {of_client:?}");
         sources.extend(of_client);

@@ -31,19 +31,17 @@ fn arp() -> Vec<u8> {
 }
 
 #[rstest]
-#[case::arp(arp(), Reason::NotIpv4)]
+#[case::arp(arp(), Reason::NotIp)]
 #[case::ipv6(
     to(Packet::udp("[2001:db8::7]:1", "[2001:db8::5]:110")),
-    Reason::NotIpv4
+    Reason::NoRule
 )]
-#[case::vlan(to(Packet::syn(CLIENT, LISTENER).with_vlan(7)), Reason::NotIpv4)]
-#[case::icmp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 8, 0, [0; 4])), Reason::NotTransport)]
+#[case::vlan(to(Packet::syn(CLIENT, LISTENER).with_vlan(7)), Reason::ForeignVlan)]
+#[case::icmp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 8, 0, [0; 4])), Reason::NoRule)]
+#[case::icmp_timestamp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 13, 0, [0; 4])), Reason::NotTransport)]
 #[case::gre(to(Packet::other("198.51.100.7", "203.0.113.5", 47).with_payload(&[0; 64])), Reason::NotTransport)]
 #[case::multicast(to(Packet::udp(CLIENT, "224.0.0.251:110")), Reason::NotUnicast)]
 #[case::broadcast(to(Packet::udp(CLIENT, "255.255.255.255:110")), Reason::NotUnicast)]
-#[case::first_fragment(to(Packet::udp(CLIENT, LISTENER).with_fragment(0, true)), Reason::Fragment)]
-#[case::later_fragment(to(Packet::udp(CLIENT, LISTENER).with_fragment(185, false)), Reason::Fragment)]
-#[case::largest_offset(to(Packet::udp(CLIENT, LISTENER).with_fragment(0x1fff, true)), Reason::Fragment)]
 #[case::version_6_inside(patched(syn(), 14, &[0x65]), Reason::Malformed)]
 #[case::header_of_16_bytes(patched(syn(), 14, &[0x44]), Reason::Malformed)]
 #[case::header_beyond_the_packet(patched(udp().with_payload(&[]), 14, &[0x4f]), Reason::Malformed)]

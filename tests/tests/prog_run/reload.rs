@@ -1,7 +1,7 @@
 //! Rules that change, and very many rules.
 
 use forwarder::config::{self, BackendPort, PortRange, Target};
-use forwarder::datapath::Sizes;
+use forwarder::datapath::{RuleSet, Sizes};
 use forwarder_common::reason::Reason;
 use rstest::rstest;
 use tests::packet::tcp_flags;
@@ -92,7 +92,13 @@ fn ten_thousand_rules(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
         .collect();
     bench
         .datapath
-        .set_rules(&rules, |_| None)
+        .set_rules(
+            RuleSet {
+                forwards: &rules,
+                ..RuleSet::default()
+            },
+            |_| None,
+        )
         .expect("the rules fit");
     for number in 1..=RULES {
         let packet = arriving(Device::Wan, CLIENT, &format!("203.0.113.5:{number}"));

@@ -185,7 +185,10 @@ fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
         assert_eq!(first, again, "a flow keeps its backend");
         let out = decode(&first);
         let destination = Tuple::of(&out).destination;
-        let host = destination.ip().octets()[3];
+        let std::net::IpAddr::V4(address) = destination.ip() else {
+            panic!("{destination} is not IPv4");
+        };
+        let host = address.octets()[3];
         assert_eq!(out.ethernet.destination, Device::Lan.neighbour(host));
         taken
             .entry(destination.to_string())

@@ -108,6 +108,7 @@ pub fn links(namespace: &Namespace) -> Vec<Link> {
         ethernet: true,
         xdp_transmit: true,
         redirect_only: false,
+        vlan: None,
     };
     let inside = namespace.run(|| Device::ALL.map(describe).to_vec());
     inside.expect("entering the namespace")
@@ -121,6 +122,7 @@ pub fn addresses(links: &[Link]) -> Vec<Address> {
             interface,
             address: (*octets).into(),
             prefix: PREFIX,
+            primary: true,
         })
     };
     Device::ALL.into_iter().zip(links).flat_map(of).collect()

@@ -1,0 +1,191 @@
+//! Removing flows and mappings whose time is up.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
+
+use forwarder_common::{
+    flow::{FlowEntry, FlowKey},
+    mapping::{INSIDE, MappingKey, OUTSIDE},
+    tcp::Seen,
+};
+
+use super::{
+    Clock, Datapath, Flow,
+    compile::{TCP, UDP},
+    family::Family,
+    tables::{FamilyTables, FlowTable},
+};
+use crate::config::Timeouts;
+
+/// What one sweep found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Established flows that stay.
+    pub flows: u64,
+    /// Half-open flows that stay.
+    pub half_open: u64,
+    /// Flows removed.
+    pub removed: u64,
+    /// Slots of the rules that flows named, those just removed included: a slot is free a sweep later.
+    pub rules: BTreeSet<u32>,
+}
+
+impl Datapath {
+    /// Removes flows that have been idle for longer than `timeouts` allow, halves without their other half,
+    /// and mappings without a flow.
+    ///
+    /// # Errors
+    /// The kernel refuses to read or write a map.
+    pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
+        let mut swept = Swept::default();
+        let sweeper = Sweeper { clock, timeouts };
+        sweeper.family(&self.tables.v4, &mut swept)?;
+        sweeper.family(&self.tables.v6, &mut swept)?;
+        Ok(swept)
+    }
+}
+
+struct Sweeper<'a> {
+    clock: &'a Clock,
+    timeouts: &'a Timeouts,
+}
+
+impl Sweeper<'_> {
+    fn family<A: Family>(&self, tables: &FamilyTables<A>, swept: &mut Swept) -> anyhow::Result<()> {
+        let mut mapped = HashSet::new();
+        swept.flows += self.table(&tables.flows, &mut mapped, swept)?;
+        swept.half_open += self.table(&tables.half_open, &mut mapped, swept)?;
+        self.mappings(tables, &mapped)
+    }
+
+    /// Sweeps one table and returns how many flows stay in it. `mapped` is told which UDP sockets there are,
+    /// on either side.
+    fn table<A: Family>(
+        &self,
+        table: &FlowTable<A>,
+        mapped: &mut HashSet<MappingKey<A>>,
+        swept: &mut Swept,
+    ) -> anyhow::Result<u64> {
+        let mut stay = 0;
+        let mut suspects = Vec::new();
+        table.all.for_each(|key, entry| {
+            swept.rules.insert(entry.rule);
+            if key.protocol == UDP && entry.is_original() {
+                mapped.extend(sockets(key, entry));
+            }
+            if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
+                suspects.push(*key);
+            } else if entry.is_original() {
+                stay += 1;
+            }
+        })?;
+        let mut expired = HashSet::new();
+        for key in suspects {
+            // Read again, so that a packet that came since the walk saves its flow.
+            match self.judge(table, &key)? {
+                Judgement::Expired(other) => expired.extend([key, other]),
+                Judgement::Stays { original: true } => stay += 1,
+                Judgement::Stays { original: false } => {}
+            }
+        }
+        let expired: Vec<_> = expired.into_iter().collect();
+        table.all.delete(&expired)?;
+        swept.removed += (expired.len() as u64).div_ceil(2);
+        Ok(stay)
+    }
+
+    /// Removes mappings that no flow has and no flow has just been made with.
+    fn mappings<A: Family>(
+        &self,
+        tables: &FamilyTables<A>,
+        mapped: &HashSet<MappingKey<A>>,
+    ) -> anyhow::Result<()> {
+        let mut idle = Vec::new();
+        tables.mappings.for_each(|key, mapping| {
+            let unused = self.clock.since(mapping.last_used) > self.timeouts.udp;
+            if unused && !mapped.contains(key) {
+                idle.push(*key);
+            }
+        })?;
+        Ok(tables.mappings.delete(&idle)?)
+    }
+
+    /// The shortest timeout that this direction could be under, whatever the other one has seen.
+    fn shortest<A: Family>(&self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Duration {
+        let timeouts = self.timeouts;
+        match key.protocol {
+            TCP if entry.is_original() && !entry.seen.has(Seen::CONFIRMED) => {
+                timeouts.tcp_half_open.min(timeouts.tcp_transitory)
+            }
+            TCP => timeouts
+                .tcp_transitory
+                .min(timeouts.tcp_half_open)
+                .min(timeouts.tcp_established),
+            UDP => timeouts.udp.min(timeouts.udp_stream),
+            _ => timeouts.icmp,
+        }
+    }
+
+    fn judge<A: Family>(
+        &self,
+        table: &FlowTable<A>,
+        key: &FlowKey<A>,
+    ) -> anyhow::Result<Judgement<A>> {
+        let Some(entry) = table.read(key)? else {
+            return Ok(Judgement::Stays { original: false });
+        };
+        let other_key = entry.other_key(key.protocol);
+        let original = entry.is_original();
+        let Some(other) = table.read(&other_key)? else {
+            // Half a flow: its other half was removed, or is being made this moment.
+            return Ok(Judgement::Expired(other_key));
+        };
+        let mut flow = Flow {
+            original: A::key(key),
+            original_entry: A::entry(&entry),
+            reply: A::key(&other_key),
+            reply_entry: A::entry(&other),
+        };
+        if !original {
+            flow = Flow {
+                original: flow.reply,
+                original_entry: flow.reply_entry,
+                reply: flow.original,
+                reply_entry: flow.original_entry,
+            };
+        }
+        if flow.idle(self.clock) > flow.timeout(self.timeouts) {
+            Ok(Judgement::Expired(other_key))
+        } else {
+            Ok(Judgement::Stays { original })
+        }
+    }
+}
+
+/// Both sides of the mapping that a UDP flow may have been made with.
+fn sockets<A: Family>(key: &FlowKey<A>, entry: &FlowEntry<A>) -> [MappingKey<A>; 2] {
+    [
+        MappingKey {
+            address: key.source,
+            port_be: key.source_port_be,
+            protocol: key.protocol,
+            side: INSIDE,
+        },
+        MappingKey {
+            address: entry.rewrite.source,
+            port_be: entry.rewrite.source_port_be,
+            protocol: key.protocol,
+            side: OUTSIDE,
+        },
+    ]
+}
+
+enum Judgement<A> {
+    /// With the key of the other direction.
+    Expired(FlowKey<A>),
+    Stays {
+        original: bool,
+    },
+}
