@@ -137,6 +137,12 @@ pub trait Frame {
     /// Length of the frame in bytes from the Ethernet header on.
     fn length(&self) -> u32;
 
+    /// `value`, once the verifier has forgotten what it knows of it: states that differ in nothing else are then
+    /// one state to it. On the host there is nothing to forget.
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
+
     /// Adjusts the transport checksum at `offset` bytes into the frame, which [`Frame::at`] has found to
     /// lie inside. `addresses` is the change that the pseudo-header sees, `ports` the change of the
     /// transport header itself: a checksum left for the device to finish holds only the former.

@@ -230,10 +230,7 @@ impl Network for V6 {
             tos: (first >> 20) as u8,
             part: Part::default(),
         };
-        if matches!(
-            header.protocol,
-            HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION
-        ) {
+        if is_extension(header.protocol) {
             walk(frame, offset, &mut header)?;
         }
         Ok(header)
@@ -278,10 +275,16 @@ impl Network for V6 {
     }
 }
 
+/// Bounds the bytes of extension headers for the verifier: beyond what there can be before a walk ends.
+const LENGTH_MASK: u16 = 0x0fff;
+
 /// Walks over the extension headers behind the fixed header at `offset`.
 #[inline(always)]
 fn walk<F: Frame>(frame: &F, offset: usize, header: &mut Header<V6>) -> Result<(), Reason> {
     for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(header.protocol) {
+            return Ok(());
+        }
         if header.length > MAX_EXTENSION_BYTES {
             return Err(Reason::ExtensionHeaders);
         }
@@ -289,34 +292,40 @@ fn walk<F: Frame>(frame: &F, offset: usize, header: &mut Header<V6>) -> Result<(
         let start: *const u8 = frame.at::<u64>(at).ok_or(Reason::Malformed)?.cast();
         // SAFETY: `at` bounds-checked eight bytes.
         let [next, length, _, segments_left]: [u8; 4] = unsafe { frame::read_field(start, 0) };
+        let mut bytes = (u16::from(length) + 1) * 8;
         match header.protocol {
             // With segments left the destination is not the last one (RFC 8200 section 4.4).
             ROUTING if segments_left != 0 => return Err(Reason::ExtensionHeaders),
-            HOP_BY_HOP | ROUTING | DESTINATION => header.length += (u16::from(length) + 1) * 8,
             FRAGMENT => {
                 // RFC 8200 section 4.5: offset and "more" are octets 2 and 3, the identification follows.
                 // SAFETY: as above.
                 let field: u16 = unsafe { frame::read_field(start, 2) };
                 let field = u16::from_be(field);
-                header.length += 8;
+                bytes = 8;
                 header.part = Part {
                     // SAFETY: as above.
                     id: unsafe { frame::read_field(start, 4) },
-                    offset: field & !7,
-                    more: field & 1 != 0,
+                    offset: frame.forget(u32::from(field & !7)) as u16,
+                    more: frame.forget(u32::from(field & 1)) & 1 != 0,
                 };
-                if header.part.offset != 0 {
-                    // What follows is not a header.
-                    header.protocol = next;
-                    return Ok(());
-                }
             }
-            _ => return Ok(()),
+            _ => {}
         }
-        header.protocol = next;
+        let first = header.part.offset == 0;
+        header.length = frame.forget(u32::from(header.length + bytes)) as u16 & LENGTH_MASK;
+        header.protocol = frame.forget(u32::from(next)) as u8;
+        if !first {
+            // What follows is not a header.
+            return Ok(());
+        }
     }
-    match header.protocol {
-        HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION => Err(Reason::ExtensionHeaders),
-        _ => Ok(()),
+    if is_extension(header.protocol) {
+        return Err(Reason::ExtensionHeaders);
     }
+    Ok(())
+}
+
+#[inline(always)]
+const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
 }

@@ -64,6 +64,18 @@ pub trait Family: Writer {
     fn words(self) -> [u32; 4];
 }
 
+/// Which source ports a new flow may have.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Choice {
+    /// Whether one client socket is one port: 0 or 1.
+    pub independent: u32,
+    /// The port that stands for the client's socket already, with bit 16 set; 0 for none.
+    pub mapped: u32,
+    /// The client's own port, likewise; 0 if it may not be had.
+    pub own: u32,
+}
+
 /// A new flow before it is in the tables: too large for the stack.
 #[repr(C)]
 pub struct Entries<A> {
@@ -83,6 +95,8 @@ pub struct Entries<A> {
     pub mapping: Mapping<A>,
     /// [`RuleEntry::flags`] of the rule that it meets.
     pub rule_flags: u32,
+    /// What [`crate::reserve`] may do.
+    pub choice: Choice,
     /// Its original direction.
     pub original: FlowEntry<A>,
     /// Its reply direction.
@@ -239,6 +253,8 @@ pub struct Scratch {
     pub datagram: Datagram,
     /// A fragment that is put aside.
     pub held: Held,
+    /// See [`forget`].
+    pub forgotten: u32,
     /// Which part of its datagram a fragment is.
     pub fragment: Part,
     /// A packet's TCP options.
@@ -266,6 +282,22 @@ pub struct Scratch {
 /// One record.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// `value`, by way of a map: the verifier does not follow what is in one.
+#[inline(always)]
+pub fn forget(value: u32) -> u32 {
+    match SCRATCH.get_ptr_mut(0) {
+        Some(scratch) => {
+            // SAFETY: this CPU's live map value.
+            let forgotten = unsafe { &raw mut (*scratch).forgotten };
+            // SAFETY: as above; volatile, so that the compiler does not follow it either.
+            unsafe { forgotten.write_volatile(value) };
+            // SAFETY: as above.
+            unsafe { forgotten.read_volatile() }
+        }
+        None => 0,
+    }
+}
 
 /// This CPU's scratch space.
 #[inline(always)]

@@ -17,7 +17,7 @@ use forwarder_common::{
 use crate::{
     account,
     lookup::Table,
-    maps::{self, Entries, Family},
+    maps::{self, Choice, Entries, Family},
     pipeline,
 };
 
@@ -54,29 +54,33 @@ fn reserve<A: Family>(entries: &mut Entries<A>, settings: &Settings) -> Result<(
         || ports.contains(u16::from_be(own))
         || to.protocol != TCP && to.protocol != UDP;
     let mapped = if independent { mapped(entries) } else { None };
+    entries.choice = Choice {
+        independent: u32::from(independent),
+        mapped: some(mapped),
+        own: some(own_is_free.then_some(own)),
+    };
     // SAFETY: the helper takes no argument.
     let random = unsafe { bpf_get_prandom_u32() };
     for attempt in 0..ATTEMPTS + 2 {
+        // Read anew every time: to the verifier all rounds are then alike.
+        // SAFETY: a reference to a live map value.
+        let choice = unsafe { (&raw const entries.choice).read_volatile() };
         let port = match attempt {
-            0 => mapped,
-            1 if own_is_free => Some(own),
-            1 => None,
-            _ => match ports.candidate(random, attempt - 2) {
-                Some(port) => Some(port.to_be()),
-                None => break,
-            },
+            0 => choice.mapped,
+            1 => choice.own,
+            _ => some(ports.candidate(random, attempt - 2).map(u16::to_be)),
         };
-        let Some(port) = port else {
+        if port == 0 {
             continue;
-        };
-        entries.to.source_port_be = port;
+        }
+        entries.to.source_port_be = port as u16;
         // A mapping has the port already; no other client can have it.
-        let maps = independent && attempt != 0;
+        let maps = choice.independent != 0 && attempt != 0;
         if maps && !map(entries) {
             continue;
         }
         if take(entries)? {
-            if independent {
+            if choice.independent != 0 {
                 note(entries);
             }
             return Ok(());
@@ -88,6 +92,15 @@ fn reserve<A: Family>(entries: &mut Entries<A>, settings: &Settings) -> Result<(
         }
     }
     Err(Reason::PortsExhausted)
+}
+
+/// A port as [`Choice`] has it.
+#[inline(always)]
+fn some(port: Option<u16>) -> u32 {
+    match port {
+        Some(port) => 1 << 16 | u32::from(port),
+        None => 0,
+    }
 }
 
 /// Tries the tuple that `to` has: false if another flow has it.

@@ -33,7 +33,7 @@ use network_types::{eth::EthHdr, ip::Ipv6Hdr};
 use crate::{
     fragment::Holder,
     hook::Hook,
-    maps::{EGRESS_STAGES, Family, TC_STAGES},
+    maps::{self, EGRESS_STAGES, Family, TC_STAGES},
     window::Window,
 };
 
@@ -168,6 +168,11 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
     #[inline(always)]
     fn length(&self) -> u32 {
         self.context.len()
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        maps::forget(value)
     }
 
     #[inline(always)]

@@ -28,7 +28,7 @@ use crate::{
     account, answer, clamp, error,
     fragment::{self, Holder},
     hook::Hook,
-    maps::{CLOCK, DEVICES, Family, VLANS, XDP_STAGES},
+    maps::{self, CLOCK, DEVICES, Family, VLANS, XDP_STAGES},
     open, pipeline, reserve,
     window::Window,
 };
@@ -193,6 +193,11 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn length(&self) -> u32 {
         self.window.length()
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        maps::forget(value)
     }
 
     #[inline(always)]
