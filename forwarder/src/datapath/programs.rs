@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::ProgramArray,
+    maps::{MapData, ProgramArray},
     programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
@@ -23,8 +23,11 @@ pub(super) const EGRESS: &str = "forwarder_egress";
 const CLOCK: &str = "forwarder_clock";
 
 /// The loaded programs.
-#[derive(Debug)]
-pub(super) struct Programs(Ebpf);
+pub(super) struct Programs {
+    ebpf: Ebpf,
+    /// The kernel empties a table of programs when the last descriptor or pin of it goes.
+    _stages: Vec<ProgramArray<MapData>>,
+}
 
 /// What a program did with a packet under test run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +56,9 @@ impl Programs {
             };
             loaded.with_context(|| refused(name))?;
         }
+        let mut tables = Vec::new();
         for (map, prefix, main) in HOOKS {
-            let mut stages: ProgramArray<_> = take(&mut ebpf, map)?;
+            let mut stages: ProgramArray<MapData> = take(&mut ebpf, map)?;
             for (stage, word) in Stage::ALL {
                 for (ipv6, family) in [(false, "v4"), (true, "v6")] {
                     let name = format!("{prefix}_{word}_{family}");
@@ -65,21 +69,25 @@ impl Programs {
                     }
                 }
             }
+            tables.push(stages);
         }
-        Ok(Self(ebpf))
+        Ok(Self {
+            ebpf,
+            _stages: tables,
+        })
     }
 
     pub(super) fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
-        find(&mut self.0, XDP)
+        find(&mut self.ebpf, XDP)
     }
 
     pub(super) fn tc(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
-        find(&mut self.0, name)
+        find(&mut self.ebpf, name)
     }
 
     pub(super) fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         let mut costs = Vec::new();
-        for (name, program) in self.0.programs() {
+        for (name, program) in self.ebpf.programs() {
             costs.push((name.to_owned(), program.info()?.verified_instruction_count()));
         }
         costs.sort();
@@ -88,7 +96,7 @@ impl Programs {
 
     /// Runs the clock program, which leaves its reading in the `CLOCK` map.
     pub(super) fn read_clock(&mut self) -> anyhow::Result<()> {
-        let program: &mut Xdp = find(&mut self.0, CLOCK)?;
+        let program: &mut Xdp = find(&mut self.ebpf, CLOCK)?;
         program
             .test_run(TestRunOptions {
                 data_in: Some(&[0; 64]),
