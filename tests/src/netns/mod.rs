@@ -123,10 +123,16 @@ impl Namespace {
             door: Door(Arc::new(handle)),
             keep: false,
         };
-        // Router solicitations and duplicate address detection would be counted as traffic.
+        // Router solicitations, duplicate address detection and repeated multicast reports would be counted as traffic.
         for scope in ["all", "default"] {
-            namespace.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
-            namespace.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+            for (key, value) in [
+                ("accept_dad", "0"),
+                ("router_solicitations", "0"),
+                ("mldv2_unsolicited_report_interval", "3600000"),
+                ("disable_ipv6", "1"),
+            ] {
+                namespace.sysctl(&format!("net/ipv6/conf/{scope}/{key}"), value)?;
+            }
         }
         namespace.ip("link set lo up")?;
         Ok(namespace)
@@ -179,6 +185,34 @@ impl Namespace {
     pub fn ip(&self, lines: &str) -> Result<String> {
         run_ip(self.command("ip").args(["-batch", "-"]), lines)
             .with_context(|| format!("in namespace {}:\n{lines}", self.name))
+    }
+
+    /// The same with `ip -6`, for what names no address by which `ip` could tell the family.
+    ///
+    /// # Errors
+    /// As [`Namespace::ip`].
+    pub fn ip6(&self, lines: &str) -> Result<String> {
+        run_ip(self.command("ip").args(["-6", "-batch", "-"]), lines)
+            .with_context(|| format!("in namespace {}:\n{lines}", self.name))
+    }
+
+    /// Makes a router of it for both families, or a host again.
+    ///
+    /// # Errors
+    /// If the settings cannot be written.
+    pub fn forward(&self, on: bool) -> Result<()> {
+        let value = if on { "1" } else { "0" };
+        self.sysctl("net/ipv4/ip_forward", value)?;
+        self.sysctl("net/ipv6/conf/all/forwarding", value)
+    }
+
+    /// Adds the default routes, of IPv4 and of IPv6, by the routers given.
+    ///
+    /// # Errors
+    /// If a router is not on the link.
+    pub fn default_routes(&self, routers: [&str; 2]) -> Result<()> {
+        let lines = routers.map(|router| format!("route add default via {router}\n"));
+        self.ip(&lines.concat()).map(drop)
     }
 
     /// Sets a value below /proc/sys, `net/ipv4/ip_forward` for example.

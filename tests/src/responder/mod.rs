@@ -10,7 +10,7 @@ mod smtp;
 mod talk;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, bind, setsockopt, shutdown, socket,
-    sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown,
+    socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -153,20 +153,20 @@ pub fn connect_within(
 /// As [`connect_within`]; the cause is the [`io::Error`] of connect(2).
 pub fn connect_from(
     namespace: &Namespace,
-    source: Ipv4Addr,
-    address: SocketAddrV4,
+    source: impl Into<IpAddr>,
+    address: impl Into<SocketAddr>,
     limit: Duration,
 ) -> Result<TcpStream> {
+    let (source, address) = (source.into(), address.into());
     let attempt = || -> nix::Result<TcpStream> {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
+        let family = match source {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         bind(
             socket.as_raw_fd(),
-            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+            &SockaddrStorage::from(SocketAddr::new(source, 0)),
         )?;
         // On Linux the send timeout is also that of connect.
         setsockopt(
@@ -174,7 +174,7 @@ pub fn connect_from(
             sockopt::SendTimeout,
             &TimeVal::microseconds(limit.as_micros() as i64),
         )?;
-        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         Ok(TcpStream::from(socket))
     };
     let stream = namespace

@@ -2,6 +2,8 @@
 //!
 //! A scenario runs once with iptables and once with the forwarder; the two [`Outcome`]s have to be equal.
 
+mod config;
+mod family;
 mod forwarder;
 mod iptables;
 mod outcome;
@@ -14,11 +16,13 @@ use anyhow::Result;
 
 use crate::netns::Namespace;
 
+pub use config::GatewayConfig;
+pub use family::Family;
 pub use forwarder::{Forwarder, binary, socket_in};
 pub use iptables::Iptables;
 pub use outcome::Outcome;
 pub use rig::{Baseline, Rig};
-pub use rules::{GatewayConfig, Mode, Protocol, Rule, Source, Uplink};
+pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
 pub use s0::S0;
 pub use s3::S3;
 
@@ -63,7 +67,7 @@ impl Gateway {
     /// If a tool or the binary is missing, or refuses the configuration.
     pub fn start(engine: Engine, namespace: &Namespace, config: &GatewayConfig) -> Result<Self> {
         // Nothing but the product's rules may move packets between the two sides.
-        namespace.sysctl("net/ipv4/ip_forward", "0")?;
+        namespace.forward(false)?;
         Ok(match engine {
             Engine::Iptables => Self::Iptables(Iptables::start(namespace, config)?),
             Engine::Forwarder(mode) => {

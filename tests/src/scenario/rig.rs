@@ -34,7 +34,7 @@ impl Rig<S0> {
         let config = GatewayConfig {
             interfaces: vec![S0::DEVICE],
             rules: rules.to_vec(),
-            uplinks: Vec::new(),
+            ..GatewayConfig::default()
         };
         let gateway = start(engine, &hosts.gateway, &config)?;
         Ok(Self { gateway, hosts })
@@ -60,6 +60,7 @@ impl Rig<S3> {
             interfaces: vec!["wan1", "wan2", "lan0"],
             rules: rules.to_vec(),
             uplinks: S3::UPLINKS.to_vec(),
+            ..GatewayConfig::default()
         };
         let gateway = start(engine, &hosts.gateway, &config)?;
         Ok(Self { gateway, hosts })
