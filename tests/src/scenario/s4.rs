@@ -119,6 +119,12 @@ impl S4 {
         at(family, "203.0.113.5", "2001:db8:113::5", port)
     }
 
+    /// `PORT` at the gateway's address inside.
+    #[must_use]
+    pub fn router(family: Family, port: u16) -> SocketAddr {
+        at(family, "10.0.0.1", "2001:db8:a::1", port)
+    }
+
     /// `PORT` at the relay's address.
     #[must_use]
     pub fn relay(family: Family, port: u16) -> SocketAddr {
