@@ -192,7 +192,7 @@ fn with_extra(mode: Mode, extra: &str) -> Result<(S0, Forwarder)> {
     let config = GatewayConfig {
         interfaces: vec![S0::DEVICE],
         rules: vec![ECHO],
-        uplinks: Vec::new(),
+        ..GatewayConfig::default()
     };
     let text = config.to_toml(mode, &socket_in(&directory)) + extra;
     let both = text.replace("\"tcp\"", "[\"tcp\", \"udp\"]");

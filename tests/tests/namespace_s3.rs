@@ -80,7 +80,7 @@ fn a_reply_by_the_wrong_uplink_would_be_noticed() -> Result<()> {
     let config = GatewayConfig {
         interfaces: vec!["wan1", "wan2", "lan0"],
         rules: RULES.to_vec(),
-        uplinks: Vec::new(),
+        ..GatewayConfig::default()
     };
     let _gateway = Gateway::start(Engine::Iptables, &hosts.gateway, &config)?;
     let _mailbox = Server::start(&hosts.mail, "10.1.0.2:110", pop3)?;

@@ -5,9 +5,11 @@
 
 mod counters;
 mod ethtool;
+mod ip;
 mod link;
 mod raw;
 mod sweep;
+mod switch;
 mod xdp;
 
 use std::ffi::OsStr;
@@ -19,14 +21,17 @@ use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns};
+
+use ip::run_ip;
 
 pub use counters::{Counters, DeviceCounters};
 pub use ethtool::Feature;
 pub use link::{End, Reception, Wire, mac, mac_bytes, veth};
 pub(crate) use sweep::remove_directory;
 pub use sweep::{remove_named, sweep};
+pub use switch::Switch;
 
 /// Where iproute2 keeps the names; `ip netns` sees what is made here.
 const DIRECTORY: &str = "/run/netns";
@@ -123,10 +128,16 @@ impl Namespace {
             door: Door(Arc::new(handle)),
             keep: false,
         };
-        // Router solicitations and duplicate address detection would be counted as traffic.
+        // Router solicitations, duplicate address detection and repeated multicast reports would be counted as traffic.
         for scope in ["all", "default"] {
-            namespace.sysctl(&format!("net/ipv6/conf/{scope}/accept_dad"), "0")?;
-            namespace.sysctl(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+            for (key, value) in [
+                ("accept_dad", "0"),
+                ("router_solicitations", "0"),
+                ("mldv2_unsolicited_report_interval", "3600000"),
+                ("disable_ipv6", "1"),
+            ] {
+                namespace.sysctl(&format!("net/ipv6/conf/{scope}/{key}"), value)?;
+            }
         }
         namespace.ip("link set lo up")?;
         Ok(namespace)
@@ -172,15 +183,6 @@ impl Namespace {
         self.door.clone()
     }
 
-    /// Runs lines of `ip` commands (without the leading `ip`) and returns what they print.
-    ///
-    /// # Errors
-    /// If one fails; the message has the command and what `ip` said.
-    pub fn ip(&self, lines: &str) -> Result<String> {
-        run_ip(self.command("ip").args(["-batch", "-"]), lines)
-            .with_context(|| format!("in namespace {}:\n{lines}", self.name))
-    }
-
     /// Sets a value below /proc/sys, `net/ipv4/ip_forward` for example.
     ///
     /// # Errors
@@ -199,14 +201,6 @@ impl Namespace {
         let path = Path::new("/proc/sys").join(key);
         self.run(|| std::fs::read_to_string(&path))?
             .with_context(|| format!("reading {key} in namespace {}", self.name))
-    }
-
-    /// Forgets every neighbour that was learned, so that the next packet has to ask first.
-    ///
-    /// # Errors
-    /// If `ip` fails.
-    pub fn flush_neighbours(&self) -> Result<()> {
-        self.ip("neigh flush all").map(drop)
     }
 
     /// The protocol counters of this namespace's stack.
@@ -258,28 +252,4 @@ impl Drop for Namespace {
             sweep::remove(&self.name);
         }
     }
-}
-
-/// Runs `ip`, feeding it `input`, and says what to install if it is not there.
-fn run_ip(command: &mut Command, input: &str) -> Result<String> {
-    use std::io::Write as _;
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("running `ip`; is iproute2 installed?")?;
-    let mut stdin = child.stdin.take().context("`ip` has no standard input")?;
-    stdin
-        .write_all(input.as_bytes())
-        .context("writing to `ip`")?;
-    drop(stdin);
-    let output = child.wait_with_output().context("waiting for `ip`")?;
-    if !output.status.success() {
-        bail!(
-            "`ip` failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -5,12 +5,13 @@
 mod bulk;
 mod crowd;
 mod echo;
+mod ping;
 mod pop3;
 mod smtp;
 mod talk;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, bind, setsockopt, shutdown, socket,
-    sockopt,
+    AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt, shutdown,
+    socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -28,8 +29,10 @@ use crate::netns::Namespace;
 pub use bulk::{Bulk, Direction, bulk_transfer};
 pub use crowd::crowd;
 pub use echo::{
-    UdpEcho, echo, tcp_exchange, tell_port, udp_exchange, udp_exchange_without_checksum,
+    UdpEcho, echo, exchange, tcp_exchange, tell_ends, tell_port, udp_client, udp_client_from,
+    udp_exchange, udp_exchange_without_checksum,
 };
+pub use ping::Ping;
 pub use pop3::{MESSAGE, pop3, pop3_client};
 pub use smtp::{smtp, smtp_client};
 pub use talk::{Talk, Transcript};
@@ -153,20 +156,20 @@ pub fn connect_within(
 /// As [`connect_within`]; the cause is the [`io::Error`] of connect(2).
 pub fn connect_from(
     namespace: &Namespace,
-    source: Ipv4Addr,
-    address: SocketAddrV4,
+    source: impl Into<IpAddr>,
+    address: impl Into<SocketAddr>,
     limit: Duration,
 ) -> Result<TcpStream> {
+    let (source, address) = (source.into(), address.into());
     let attempt = || -> nix::Result<TcpStream> {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Stream,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )?;
+        let family = match source {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         bind(
             socket.as_raw_fd(),
-            &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+            &SockaddrStorage::from(SocketAddr::new(source, 0)),
         )?;
         // On Linux the send timeout is also that of connect.
         setsockopt(
@@ -174,7 +177,7 @@ pub fn connect_from(
             sockopt::SendTimeout,
             &TimeVal::microseconds(limit.as_micros() as i64),
         )?;
-        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrIn::from(address))?;
+        nix::sys::socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
         Ok(TcpStream::from(socket))
     };
     let stream = namespace
@@ -183,6 +186,29 @@ pub fn connect_from(
         .with_context(|| format!("connecting from {source} to {address}"))?;
     patient(&stream)?;
     Ok(stream)
+}
+
+/// The first line the server says, or else how connecting ended, as [`kind`] has it.
+///
+/// # Errors
+/// If the connection is made and then breaks.
+pub fn first_line(stream: Result<TcpStream>) -> Result<String> {
+    Ok(match stream {
+        Ok(stream) => Talk::client(stream).hear()?,
+        Err(error) => kind(&error),
+    })
+}
+
+/// What a system call said, by its kind: `ConnectionRefused` and the like.
+#[must_use]
+pub fn kind(error: &anyhow::Error) -> String {
+    let cause = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    cause.map_or_else(
+        || format!("{error:#}"),
+        |cause| format!("{:?}", cause.kind()),
+    )
 }
 
 /// Gives every read and write of a stream a limit, so that lost packets fail a test instead of hanging it.

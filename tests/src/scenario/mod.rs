@@ -2,25 +2,35 @@
 //!
 //! A scenario runs once with iptables and once with the forwarder; the two [`Outcome`]s have to be equal.
 
+mod config;
+mod family;
 mod forwarder;
+mod hairpin;
 mod iptables;
 mod outcome;
 mod rig;
 mod rules;
 mod s0;
+mod s2;
 mod s3;
+mod s4;
 
 use anyhow::Result;
 
 use crate::netns::Namespace;
 
+pub use config::GatewayConfig;
+pub use family::Family;
 pub use forwarder::{Forwarder, binary, socket_in};
+pub use hairpin::Hairpin;
 pub use iptables::Iptables;
 pub use outcome::Outcome;
-pub use rig::{Baseline, Rig};
-pub use rules::{GatewayConfig, Mode, Protocol, Rule, Source, Uplink};
+pub use rig::{Baseline, Rig, Topology};
+pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
 pub use s0::S0;
+pub use s2::S2;
 pub use s3::S3;
+pub use s4::S4;
 
 /// Which gateway does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +73,23 @@ impl Gateway {
     /// If a tool or the binary is missing, or refuses the configuration.
     pub fn start(engine: Engine, namespace: &Namespace, config: &GatewayConfig) -> Result<Self> {
         // Nothing but the product's rules may move packets between the two sides.
-        namespace.sysctl("net/ipv4/ip_forward", "0")?;
+        namespace.forward(false)?;
         Ok(match engine {
             Engine::Iptables => Self::Iptables(Iptables::start(namespace, config)?),
             Engine::Forwarder(mode) => {
                 Self::Forwarder(Box::new(Forwarder::start(namespace, config, mode)?))
             }
         })
+    }
+
+    /// Starts the daemon with a file as an operator has it; see [`Forwarder::start_file`].
+    ///
+    /// # Errors
+    /// If the binary is missing, or refuses the file.
+    pub fn start_file(namespace: &Namespace, text: &str) -> Result<Self> {
+        namespace.forward(false)?;
+        let forwarder = Forwarder::start_file(namespace, text)?;
+        Ok(Self::Forwarder(Box::new(forwarder)))
     }
 
     /// The daemon, where there is one.

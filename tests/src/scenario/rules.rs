@@ -1,8 +1,5 @@
 //! What a gateway is to do, independent of who does it.
 
-use std::fmt::Write as _;
-use std::path::Path;
-
 /// How the forwarder attaches to its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -56,13 +53,18 @@ pub enum Source {
     Preserve,
     /// The backend sees the address of the device the packet leaves by.
     Masquerade,
+    /// The backend sees this address.
+    Address(&'static str),
+    /// The backend sees one of `FIRST-LAST`, always the same for one client.
+    Pool(&'static str),
 }
 
 impl Source {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Preserve => "preserve",
             Self::Masquerade => "masquerade",
+            Self::Address(text) | Self::Pool(text) => text,
         }
     }
 }
@@ -74,9 +76,9 @@ pub struct Rule {
     pub name: &'static str,
     /// Transport protocol.
     pub protocol: Protocol,
-    /// `ADDR:PORT` or `ADDR:PORT-PORT`.
+    /// `ADDR:PORT` or `ADDR:PORT-PORT`; an IPv6 address is in brackets, `*` is any.
     pub listen: &'static str,
-    /// `ADDR:PORT` or `ADDR:PORT-PORT`, the same number of ports.
+    /// `ADDR:PORT` or `ADDR:PORT-PORT`, the same number of ports; or `local:PORT`.
     pub to: &'static str,
     /// What becomes of the client's address.
     pub source: Source,
@@ -84,6 +86,11 @@ pub struct Rule {
     pub allow: &'static [&'static str],
     /// Client prefixes that may not.
     pub deny: &'static [&'static str],
+    /// The backend's subnet, whose hosts use the listener too. iptables needs to be told that their replies must come
+    /// back here; the forwarder has to see it by itself.
+    pub hairpin: Option<&'static str>,
+    /// More lines of the forwarder's rule, for what iptables has no word for.
+    pub extra: &'static [&'static str],
 }
 
 impl Rule {
@@ -98,6 +105,8 @@ impl Rule {
             source: Source::Masquerade,
             allow: &[],
             deny: &[],
+            hairpin: None,
+            extra: &[],
         }
     }
 
@@ -118,65 +127,54 @@ impl Rule {
             ..self
         }
     }
+
+    /// The same under another name.
+    #[must_use]
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The same with another source.
+    #[must_use]
+    pub const fn from(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
 }
 
-/// A device that leads to the outside, and the router there. iptables needs to be told; the forwarder has to find
+/// What clients behind the gateway may reach outside, and as whom (S2).
+#[derive(Clone, Copy, Debug)]
+pub struct Masquerade {
+    /// Unique name.
+    pub name: &'static str,
+    /// The clients' prefixes, of one family.
+    pub from: &'static [&'static str],
+    /// The device they are behind.
+    pub interface: &'static str,
+    /// `tcp/25`, `udp/53`; everything if empty.
+    pub ports: &'static [&'static str],
+    /// As whom they appear.
+    pub source: Source,
+}
+
+/// Where connections of the gateway itself go instead (S4).
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// Unique name.
+    pub name: &'static str,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// `ADDR:PORT` that programs connect to.
+    pub to_address: &'static str,
+    /// `ADDR:PORT` that they get.
+    pub to: &'static str,
+}
+
+/// A device that leads to the outside, and the routers there. iptables needs to be told; the forwarder has to find
 /// the way back by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Uplink {
     /// Device of the gateway.
     pub device: &'static str,
-    /// Next hop behind it.
-    pub router: &'static str,
-}
-
-/// Everything a gateway is told.
-#[derive(Clone, Debug, Default)]
-pub struct GatewayConfig {
-    /// Devices the forwarder attaches to.
-    pub interfaces: Vec<&'static str>,
-    /// The forwards.
-    pub rules: Vec<Rule>,
-    /// Ways to the outside, where there are several.
-    pub uplinks: Vec<Uplink>,
-}
-
-impl GatewayConfig {
-    /// The forwarder's configuration file.
-    #[must_use]
-    pub fn to_toml(&self, mode: Mode, socket: &Path) -> String {
-        let mut text = String::new();
-        for interface in &self.interfaces {
-            let mode = mode.as_str();
-            let _ = writeln!(
-                text,
-                "[[interface]]\nname = \"{interface}\"\nmode = \"{mode}\"\n"
-            );
-        }
-        for rule in &self.rules {
-            text += &rule.to_toml();
-        }
-        let _ = writeln!(text, "[control]\nsocket = \"{}\"", socket.display());
-        text
-    }
-}
-
-impl Rule {
-    fn to_toml(self) -> String {
-        let mut text = format!(
-            "[[forward]]\nname = \"{}\"\nprotocol = \"{}\"\nlisten = \"{}\"\nto = \"{}\"\nsource = \"{}\"\n",
-            self.name,
-            self.protocol.as_str(),
-            self.listen,
-            self.to,
-            self.source.as_str(),
-        );
-        for (key, prefixes) in [("allow", self.allow), ("deny", self.deny)] {
-            if !prefixes.is_empty() {
-                // Debug formatting of a list of plain strings is a TOML array.
-                let _ = writeln!(text, "{key} = {prefixes:?}");
-            }
-        }
-        text + "\n"
-    }
+    /// Next hops behind it: of IPv4 and of IPv6.
+    pub routers: [&'static str; 2],
 }

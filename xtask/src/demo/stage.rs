@@ -45,7 +45,7 @@ impl Stage {
         let config = GatewayConfig {
             interfaces: vec![S0::DEVICE],
             rules: vec![RULE],
-            uplinks: Vec::new(),
+            ..GatewayConfig::default()
         };
         let text = config.to_toml(Mode::Xdp, &socket_in(&directory));
         let forwarder = Forwarder::start_with(&hosts.gateway, binary, directory, &text)?;
