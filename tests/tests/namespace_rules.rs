@@ -1,14 +1,13 @@
 //! What a rule matches and what it does not: ranges, clients, and traffic that is nobody's.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rstest::rstest;
 use tests::responder::{
-    Server, Talk, UdpEcho, connect, connect_from, connect_within, echo, tcp_exchange, tell_port,
-    udp_exchange,
+    Server, Talk, UdpEcho, connect, connect_from, connect_within, echo, first_line, kind,
+    tcp_exchange, tell_port, udp_exchange,
 };
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Engine, Outcome, Rig, Rule, S0};
@@ -35,25 +34,11 @@ fn ranges(engine: Engine) -> Result<Outcome> {
     rig.observe(|hosts| {
         let mut outcome = Outcome::default();
         for port in (1999..=2010).chain(3999..=4004) {
-            let answer = match connect_within(&hosts.client, S0::at_gateway(port), KEPT_OUT) {
-                Ok(stream) => Talk::client(stream).hear()?,
-                Err(error) => kind(&error),
-            };
-            outcome = outcome.with(&format!("at {port}"), answer);
+            let stream = connect_within(&hosts.client, S0::at_gateway(port), KEPT_OUT);
+            outcome = outcome.with(&format!("at {port}"), first_line(stream)?);
         }
         Ok(outcome)
     })
-}
-
-/// What connect(2) said, by its kind.
-fn kind(error: &anyhow::Error) -> String {
-    let cause = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<io::Error>());
-    cause.map_or_else(
-        || format!("{error:#}"),
-        |cause| format!("{:?}", cause.kind()),
-    )
 }
 
 #[rstest]
@@ -100,11 +85,8 @@ fn admission(engine: Engine, rule: Rule) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for client in [S0::CLIENT, S0::OTHER_CLIENT] {
             let address: Ipv4Addr = client.parse()?;
-            let answer = match connect_from(&hosts.client, address, listener, KEPT_OUT) {
-                Ok(stream) => Talk::client(stream).hear()?,
-                Err(error) => kind(&error),
-            };
-            outcome = outcome.with(client, answer);
+            let stream = connect_from(&hosts.client, address, listener, KEPT_OUT);
+            outcome = outcome.with(client, first_line(stream)?);
         }
         Ok(outcome.with("connections", server.peers().len()))
     })?;

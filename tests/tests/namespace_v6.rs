@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use tests::netns::{Namespace, Wire};
 use tests::responder::{
-    Bulk, Direction, Server, Talk, UdpEcho, bulk_transfer, connect, connect_from, connect_within,
-    pop3, pop3_client, smtp, smtp_client, tell_port, udp_exchange,
+    Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, connect_from, connect_within,
+    first_line, pop3, pop3_client, smtp, smtp_client, tell_port, udp_exchange,
 };
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Engine, Family, Outcome, Rig, Rule, S0, S3};
@@ -24,17 +24,6 @@ fn gateway(port: u16) -> SocketAddr {
 
 fn at_server(port: u16) -> String {
     S0::server(Family::V6, port).to_string()
-}
-
-/// How a connection that is refused or not answered ends, or what the server says.
-fn answer(stream: Result<std::net::TcpStream>) -> Result<String> {
-    Ok(match stream {
-        Ok(stream) => Talk::client(stream).hear()?,
-        Err(error) => {
-            let cause = error.downcast_ref::<std::io::Error>();
-            format!("{:?}", cause.context("not from connect(2)")?.kind())
-        }
-    })
 }
 
 fn mail(engine: Engine) -> Result<Outcome> {
@@ -101,7 +90,7 @@ fn ranges(engine: Engine) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for port in (1999..=2010).chain(3999..=4004) {
             let stream = connect_within(&hosts.client, gateway(port), KEPT_OUT);
-            outcome = outcome.with(&format!("at {port}"), answer(stream)?);
+            outcome = outcome.with(&format!("at {port}"), first_line(stream)?);
         }
         Ok(outcome)
     })
@@ -145,7 +134,7 @@ fn admission(engine: Engine, rule: Rule) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         for client in [S0::client(Family::V6), S0::other_client(Family::V6)] {
             let stream = connect_from(&hosts.client, client, gateway(110), KEPT_OUT);
-            outcome = outcome.with(&client.to_string(), answer(stream)?);
+            outcome = outcome.with(&client.to_string(), first_line(stream)?);
         }
         Ok(outcome.with("connections", server.peers().len()))
     })?;

@@ -8,6 +8,7 @@ mod ethtool;
 mod link;
 mod raw;
 mod sweep;
+mod switch;
 mod xdp;
 
 use std::ffi::OsStr;
@@ -27,6 +28,7 @@ pub use ethtool::Feature;
 pub use link::{End, Reception, Wire, mac, mac_bytes, veth};
 pub(crate) use sweep::remove_directory;
 pub use sweep::{remove_named, sweep};
+pub use switch::Switch;
 
 /// Where iproute2 keeps the names; `ip netns` sees what is made here.
 const DIRECTORY: &str = "/run/netns";

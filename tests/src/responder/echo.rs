@@ -33,6 +33,17 @@ pub fn tell_port(mut stream: TcpStream) -> io::Result<()> {
     writeln!(stream, "port {port}")
 }
 
+/// Says who connected, and to what: `from ADDR to ADDR:PORT`. Pass it to [`Server::start`](super::Server::start).
+///
+/// # Errors
+/// If the connection breaks.
+pub fn tell_ends(mut stream: TcpStream) -> io::Result<()> {
+    let (peer, own) = (stream.peer_addr()?.ip(), stream.local_addr()?);
+    // A socket bound to the wildcard of both families sees IPv4 addresses in IPv6 form.
+    let own = SocketAddr::new(own.ip().to_canonical(), own.port());
+    writeln!(stream, "from {} to {own}", peer.to_canonical())
+}
+
 /// Sends `data` to an echo server and returns what comes back, which is as much.
 ///
 /// # Errors
@@ -75,10 +86,16 @@ impl UdpEcho {
         })
     }
 
-    /// The distinct addresses datagrams came from, sorted.
+    /// Where datagrams came from, in order.
+    #[must_use]
+    pub fn peers(&self) -> Vec<SocketAddr> {
+        lock(&self.peers).clone()
+    }
+
+    /// The distinct addresses of [`UdpEcho::peers`], sorted.
     #[must_use]
     pub fn peer_addresses(&self) -> Vec<IpAddr> {
-        distinct(lock(&self.peers).clone())
+        distinct(self.peers())
     }
 }
 
@@ -137,22 +154,44 @@ pub fn udp_exchange_without_checksum(
     exchange(&socket, data).with_context(|| format!("no answer from {server}"))
 }
 
-/// A connected socket, so that only the true peer's answer counts.
-fn udp_client(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
+/// A connected socket, so that only the true peer's answer counts, and so that ICMP errors are reported.
+///
+/// # Errors
+/// If there is no route to the server.
+pub fn udp_client(namespace: &Namespace, server: SocketAddr) -> Result<UdpSocket> {
     let any = if server.is_ipv4() {
-        "0.0.0.0:0"
+        IpAddr::from([0; 4])
     } else {
-        "[::]:0"
+        IpAddr::from([0_u16; 8])
     };
+    udp_client_from(namespace, any, server)
+}
+
+/// The same from one of the namespace's addresses.
+///
+/// # Errors
+/// If the namespace has no such address, or no route to the server.
+pub fn udp_client_from(
+    namespace: &Namespace,
+    source: IpAddr,
+    server: SocketAddr,
+) -> Result<UdpSocket> {
     let socket = namespace
-        .run(|| UdpSocket::bind(any))?
-        .context("binding a client socket")?;
-    socket.connect(server)?;
+        .run(|| {
+            let socket = UdpSocket::bind((source, 0))?;
+            socket.connect(server)?;
+            io::Result::Ok(socket)
+        })?
+        .with_context(|| format!("a socket from {source} to {server}"))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
 
-fn exchange(socket: &UdpSocket, data: &[u8]) -> io::Result<Vec<u8>> {
+/// Sends a datagram and returns the answer.
+///
+/// # Errors
+/// If no answer comes in time, or an ICMP error comes instead.
+pub fn exchange(socket: &UdpSocket, data: &[u8]) -> io::Result<Vec<u8>> {
     socket.send(data)?;
     let mut buffer = vec![0; 65536];
     let length = socket.recv(&mut buffer)?;

@@ -5,6 +5,7 @@
 mod bulk;
 mod crowd;
 mod echo;
+mod ping;
 mod pop3;
 mod smtp;
 mod talk;
@@ -28,8 +29,10 @@ use crate::netns::Namespace;
 pub use bulk::{Bulk, Direction, bulk_transfer};
 pub use crowd::crowd;
 pub use echo::{
-    UdpEcho, echo, tcp_exchange, tell_port, udp_exchange, udp_exchange_without_checksum,
+    UdpEcho, echo, exchange, tcp_exchange, tell_ends, tell_port, udp_client, udp_client_from,
+    udp_exchange, udp_exchange_without_checksum,
 };
+pub use ping::Ping;
 pub use pop3::{MESSAGE, pop3, pop3_client};
 pub use smtp::{smtp, smtp_client};
 pub use talk::{Talk, Transcript};
@@ -183,6 +186,29 @@ pub fn connect_from(
         .with_context(|| format!("connecting from {source} to {address}"))?;
     patient(&stream)?;
     Ok(stream)
+}
+
+/// The first line the server says, or else how connecting ended, as [`kind`] has it.
+///
+/// # Errors
+/// If the connection is made and then breaks.
+pub fn first_line(stream: Result<TcpStream>) -> Result<String> {
+    Ok(match stream {
+        Ok(stream) => Talk::client(stream).hear()?,
+        Err(error) => kind(&error),
+    })
+}
+
+/// What a system call said, by its kind: `ConnectionRefused` and the like.
+#[must_use]
+pub fn kind(error: &anyhow::Error) -> String {
+    let cause = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    cause.map_or_else(
+        || format!("{error:#}"),
+        |cause| format!("{:?}", cause.kind()),
+    )
 }
 
 /// Gives every read and write of a stream a limit, so that lost packets fail a test instead of hanging it.

@@ -24,6 +24,15 @@ impl Family {
         }
     }
 
+    /// The one of two things, IPv4's first, that is this family's.
+    #[must_use]
+    pub const fn among<T>(self, both: &[T; 2]) -> &T {
+        match self {
+            Self::V4 => &both[0],
+            Self::V6 => &both[1],
+        }
+    }
+
     /// The wildcard address with a port, for servers to bind.
     #[must_use]
     pub fn any(self, port: u16) -> String {

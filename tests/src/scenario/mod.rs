@@ -5,12 +5,15 @@
 mod config;
 mod family;
 mod forwarder;
+mod hairpin;
 mod iptables;
 mod outcome;
 mod rig;
 mod rules;
 mod s0;
+mod s2;
 mod s3;
+mod s4;
 
 use anyhow::Result;
 
@@ -19,12 +22,15 @@ use crate::netns::Namespace;
 pub use config::GatewayConfig;
 pub use family::Family;
 pub use forwarder::{Forwarder, binary, socket_in};
+pub use hairpin::Hairpin;
 pub use iptables::Iptables;
 pub use outcome::Outcome;
-pub use rig::{Baseline, Rig};
+pub use rig::{Baseline, Rig, Topology};
 pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
 pub use s0::S0;
+pub use s2::S2;
 pub use s3::S3;
+pub use s4::S4;
 
 /// Which gateway does the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use super::{Engine, Gateway, GatewayConfig, Mode, Outcome, Rule, S0, S3};
+use super::{
+    Engine, Gateway, GatewayConfig, Hairpin, Masquerade, Mode, Outcome, Output, Rule, S0, S2, S3,
+    S4,
+};
 use crate::netns::{Feature, Namespace, Prefix, Wire};
 
 /// Hosts and the gateway between them.
@@ -30,14 +33,12 @@ impl Rig<S0> {
     /// # Errors
     /// As [`Rig::s0`].
     pub fn s0_on(wire: Wire, engine: Engine, rules: &[Rule]) -> Result<Self> {
-        let hosts = S0::build(&Prefix::unique(), wire)?;
         let config = GatewayConfig {
             interfaces: vec![S0::DEVICE],
             rules: rules.to_vec(),
             ..GatewayConfig::default()
         };
-        let gateway = start(engine, &hosts.gateway, &config)?;
-        Ok(Self { gateway, hosts })
+        Self::start(engine, S0::build(&Prefix::unique(), wire)?, &config)
     }
 }
 
@@ -55,26 +56,99 @@ impl Rig<S3> {
     /// # Errors
     /// As [`Rig::s3`].
     pub fn s3_on(wire: Wire, engine: Engine, rules: &[Rule]) -> Result<Self> {
-        let hosts = S3::build(&Prefix::unique(), wire)?;
         let config = GatewayConfig {
             interfaces: vec!["wan1", "wan2", "lan0"],
             rules: rules.to_vec(),
             uplinks: S3::UPLINKS.to_vec(),
             ..GatewayConfig::default()
         };
-        let gateway = start(engine, &hosts.gateway, &config)?;
-        Ok(Self { gateway, hosts })
+        Self::start(engine, S3::build(&Prefix::unique(), wire)?, &config)
     }
 }
 
-fn start(engine: Engine, namespace: &Namespace, config: &GatewayConfig) -> Result<Gateway> {
-    if engine == Engine::Forwarder(Mode::XdpGeneric) {
-        // Generic XDP runs behind GRO, which hands it several frames as one with a partial checksum.
-        for device in &config.interfaces {
-            namespace.set_feature(device, Feature::Gro, false)?;
-        }
+impl Rig<Hairpin> {
+    /// S3's inside half with complete frames of wire size.
+    ///
+    /// # Errors
+    /// If it cannot be built or the gateway does not start.
+    pub fn hairpin(engine: Engine, rules: &[Rule]) -> Result<Self> {
+        let config = GatewayConfig {
+            interfaces: Hairpin::DEVICES.to_vec(),
+            rules: rules.to_vec(),
+            ..GatewayConfig::default()
+        };
+        Self::start(
+            engine,
+            Hairpin::build(&Prefix::unique(), Wire::CABLE)?,
+            &config,
+        )
     }
-    Gateway::start(engine, namespace, config)
+}
+
+impl Rig<S2> {
+    /// S2 with complete frames of wire size.
+    ///
+    /// # Errors
+    /// If it cannot be built or the gateway does not start.
+    pub fn s2(engine: Engine, masquerades: &[Masquerade]) -> Result<Self> {
+        let config = GatewayConfig {
+            interfaces: vec![S2::OUTSIDE, S2::INSIDE],
+            masquerades: masquerades.to_vec(),
+            ..GatewayConfig::default()
+        };
+        Self::start(engine, S2::build(&Prefix::unique(), Wire::CABLE)?, &config)
+    }
+}
+
+impl Rig<S4> {
+    /// S4 with complete frames of wire size.
+    ///
+    /// # Errors
+    /// If it cannot be built or the gateway does not start.
+    pub fn s4(engine: Engine, rules: &[Rule], outputs: &[Output]) -> Result<Self> {
+        let config = GatewayConfig {
+            interfaces: vec![S4::OUTSIDE, S4::INSIDE],
+            rules: rules.to_vec(),
+            outputs: outputs.to_vec(),
+            ..GatewayConfig::default()
+        };
+        Self::start(engine, S4::build(&Prefix::unique(), Wire::CABLE)?, &config)
+    }
+}
+
+/// Hosts with a gateway among them.
+pub trait Topology {
+    /// Where the gateway's work is done.
+    fn gateway(&self) -> &Namespace;
+}
+
+macro_rules! topologies {
+    ($($hosts:ty),+) => {
+        $(impl Topology for $hosts {
+            fn gateway(&self) -> &Namespace {
+                &self.gateway
+            }
+        })+
+    };
+}
+
+topologies!(S0, S2, S3, S4, Hairpin);
+
+impl<T: Topology> Rig<T> {
+    /// Puts a gateway to work among hosts.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(engine: Engine, hosts: T, config: &GatewayConfig) -> Result<Self> {
+        if engine == Engine::Forwarder(Mode::XdpGeneric) {
+            // Generic XDP runs behind GRO, which hands it several frames as one with a partial checksum.
+            for device in &config.interfaces {
+                hosts.gateway().set_feature(device, Feature::Gro, false)?;
+            }
+        }
+        let gateway = Gateway::start(engine, hosts.gateway(), config)?;
+        Ok(Self { gateway, hosts })
+    }
 }
 
 impl<T> Rig<T> {
