@@ -8,7 +8,7 @@ use rstest::rstest;
 use tests::netns::Namespace;
 use tests::responder::{Server, connect, echo, tcp_exchange};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
-use tests::scenario::{Baseline, Engine, Outcome, Rig, Rule, S0, S3};
+use tests::scenario::{Baseline, Engine, Family, Outcome, Rig, Rule, S0, S3};
 
 /// Connects over a gateway that has just forgotten its neighbours, and counts the client's retransmissions.
 fn cold_connect(
@@ -35,40 +35,46 @@ fn cold_connect(
     Ok(Outcome::default().with("echo", String::from_utf8_lossy(&answer)))
 }
 
-fn one_interface(engine: Engine) -> Result<Outcome> {
-    let rig = Rig::s0(
-        engine,
-        &[Rule::masquerade(
-            "echo",
-            "203.0.113.5:110",
-            "195.228.245.1:110",
-        )],
-    )?;
-    let _server = Server::start(&rig.hosts.server, "195.228.245.1:110", echo)?;
-    rig.observe(|hosts| cold_connect(&hosts.client, &hosts.gateway, S0::at_gateway(110)))
+fn one_interface(engine: Engine, family: Family) -> Result<Outcome> {
+    let rule = family.pick(
+        Rule::masquerade("echo", "203.0.113.5:110", "195.228.245.1:110"),
+        Rule::masquerade("echo", "[2001:db8:113::5]:110", "[2001:db8:195::1]:110"),
+    );
+    let rig = Rig::s0(engine, &[rule])?;
+    let address = S0::server(family, 110).to_string();
+    let _server = Server::start(&rig.hosts.server, &address, echo)?;
+    rig.observe(|hosts| cold_connect(&hosts.client, &hosts.gateway, S0::gateway(family, 110)))
 }
 
-fn several_interfaces(engine: Engine) -> Result<Outcome> {
-    let rig = Rig::s3(
-        engine,
-        &[Rule::preserve("echo", "192.0.2.5:110", "10.1.0.2:110")],
-    )?;
-    let _server = Server::start(&rig.hosts.mail, "10.1.0.2:110", echo)?;
-    rig.observe(|hosts| cold_connect(&hosts.near, &hosts.gateway, S3::public(2, 110)))
+fn several_interfaces(engine: Engine, family: Family) -> Result<Outcome> {
+    let rule = family.pick(
+        Rule::preserve("echo", "192.0.2.5:110", "10.1.0.2:110"),
+        Rule::preserve("echo", "[2001:db8:2::5]:110", "[2001:db8:a::2]:110"),
+    );
+    let rig = Rig::s3(engine, &[rule])?;
+    let address = S3::mail(family, 110).to_string();
+    let _server = Server::start(&rig.hosts.mail, &address, echo)?;
+    rig.observe(|hosts| cold_connect(&hosts.near, &hosts.gateway, S3::public_of(family, 2, 110)))
 }
 
 #[rstest]
 fn syn_is_not_lost_on_one_interface(
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baseline = Baseline::new();
-    BASELINE.compare(engine, one_interface)
+    static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
+    family
+        .among(&BASELINE)
+        .compare(engine, |engine| one_interface(engine, family))
 }
 
 #[rstest]
 fn syn_is_not_lost_between_interfaces(
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baseline = Baseline::new();
-    BASELINE.compare(engine, several_interfaces)
+    static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
+    family
+        .among(&BASELINE)
+        .compare(engine, |engine| several_interfaces(engine, family))
 }

@@ -2,12 +2,14 @@
 //! neighbours: those it would answer directly, past the gateway, so to it they are the gateway.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use tests::netns::Namespace;
 use tests::responder::{
-    Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, pop3, pop3_client, udp_exchange,
+    Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, connect_within, pop3, pop3_client,
+    udp_exchange,
 };
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Engine, Family, Hairpin, Outcome, Rig, Rule};
@@ -118,4 +120,21 @@ fn everybody_at_once(
                 .try_for_each(|transfer| transfer.join().expect("a transfer"))
         })
     })
+}
+
+/// The check itself: without the gateway's address as source, the mail host answers its neighbour directly.
+#[test]
+fn a_direct_answer_would_be_noticed() -> Result<()> {
+    let rules = rules(Family::V4).map(|rule| Rule {
+        hairpin: None,
+        ..rule
+    });
+    let rig = Rig::hairpin(IPTABLES, &rules)?;
+    let _mailbox = Server::start(&rig.hosts.mail, "10.1.0.2:110", pop3)?;
+    let public = Hairpin::public(Family::V4, 110);
+    connect(&rig.hosts.staff, public)?;
+    connect_within(&rig.hosts.neighbour, public, Duration::from_millis(1500))
+        .map(drop)
+        .expect_err("the answer must come from the public address");
+    Ok(())
 }

@@ -6,8 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use tests::netns::{End, Namespace, Prefix, Wire, mac, veth};
+use tests::netns::{End, Namespace, Prefix, Switch, Wire, mac, veth};
 use tests::process::{Process, wait_until};
+use tests::responder::Ping;
 
 fn pair(prefix: &Prefix) -> anyhow::Result<[Namespace; 2]> {
     let pair = [
@@ -49,6 +50,45 @@ fn two_namespaces_talk(#[case] address: &str) -> anyhow::Result<()> {
     assert_eq!(&received, b"hello");
     assert_eq!(left.counters()?.since(&before, "Tcp.ActiveOpens"), 1);
     assert!(right.device_counters("eth0")?.rx_packets >= 3);
+    Ok(())
+}
+
+/// Three hosts on one link ping each other; the identifier is the caller's, and is free again afterwards.
+#[rstest::rstest]
+#[case::ipv4("192.0.2.3")]
+#[case::ipv6("2001:db8::3")]
+fn hosts_on_a_switch_ping(#[case] target: &str) -> anyhow::Result<()> {
+    let prefix = Prefix::unique();
+    let switch = Switch::create(&prefix, "switch")?;
+    let mut hosts = Vec::new();
+    for number in 1..=3 {
+        let namespace = Namespace::create(&prefix, &format!("host{number}"))?;
+        let end = End {
+            namespace: &namespace,
+            device: "eth0",
+            addresses: &[
+                &format!("192.0.2.{number}/24"),
+                &format!("2001:db8::{number}/64"),
+            ],
+        };
+        let macs = [mac(1, number), mac(2, number)];
+        switch.plug(
+            end,
+            &format!("port{number}"),
+            macs.each_ref().map(|it| &**it),
+            Wire::CABLE,
+        )?;
+        hosts.push(namespace);
+    }
+    let before = switch.namespace().device_counters("port1")?.rx_packets;
+    for host in &hosts[..2] {
+        for _ in 0..2 {
+            let ping = Ping::open(host, target.parse()?, 77)?;
+            ping.ask(5, b"are you there")?;
+            assert_eq!(ping.hear()?, (5, b"are you there".to_vec()));
+        }
+    }
+    assert!(switch.namespace().device_counters("port1")?.rx_packets >= before + 2);
     Ok(())
 }
 

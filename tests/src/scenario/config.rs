@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::forwarder::control;
 use super::{Masquerade, Mode, Output, Rule, Uplink};
 
 /// Everything a gateway is told.
@@ -40,8 +41,7 @@ impl GatewayConfig {
         if let Some(ports) = self.source_ports {
             let _ = writeln!(text, "[limits]\nsource-ports = \"{ports}\"\n");
         }
-        let _ = writeln!(text, "[control]\nsocket = \"{}\"", socket.display());
-        text
+        text + &control(socket)
     }
 }
 

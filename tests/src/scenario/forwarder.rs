@@ -47,6 +47,22 @@ impl Forwarder {
         Self::start_with(namespace, binary, directory, &text)
     }
 
+    /// Starts the daemon with a file as an operator has it, from `examples/` for instance. All that is added is the
+    /// control socket, so that several can run at once.
+    ///
+    /// # Errors
+    /// As [`Forwarder::start`].
+    pub fn start_file(namespace: &Namespace, text: &str) -> Result<Self> {
+        let directory = Prefix::unique().directory();
+        let control = control(&socket_in(&directory));
+        Self::start_with(
+            namespace,
+            binary()?,
+            directory,
+            &format!("{text}\n{control}"),
+        )
+    }
+
     /// Starts a given binary with a given file in a directory of the caller's choice; [`socket_in`] tells which
     /// control socket the file has to name.
     ///
@@ -217,6 +233,11 @@ impl Drop for Forwarder {
 #[must_use]
 pub fn socket_in(directory: &Path) -> PathBuf {
     directory.join("forwarder.sock")
+}
+
+/// The part of a file that names [`socket_in`].
+pub(super) fn control(socket: &Path) -> String {
+    format!("[control]\nsocket = \"{}\"\n", socket.display())
 }
 
 fn config_in(directory: &Path) -> PathBuf {

@@ -82,6 +82,16 @@ impl Gateway {
         })
     }
 
+    /// Starts the daemon with a file as an operator has it; see [`Forwarder::start_file`].
+    ///
+    /// # Errors
+    /// If the binary is missing, or refuses the file.
+    pub fn start_file(namespace: &Namespace, text: &str) -> Result<Self> {
+        namespace.forward(false)?;
+        let forwarder = Forwarder::start_file(namespace, text)?;
+        Ok(Self::Forwarder(Box::new(forwarder)))
+    }
+
     /// The daemon, where there is one.
     #[must_use]
     pub fn forwarder(&mut self) -> Option<&mut Forwarder> {

@@ -149,6 +149,23 @@ impl<T: Topology> Rig<T> {
         let gateway = Gateway::start(engine, hosts.gateway(), config)?;
         Ok(Self { gateway, hosts })
     }
+
+    /// Puts a gateway to work with the forwarder's file as it is; `config` is what iptables makes of the same wish.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_file(
+        engine: Engine,
+        hosts: T,
+        text: &str,
+        config: &GatewayConfig,
+    ) -> Result<Self> {
+        let gateway = match engine {
+            Engine::Iptables => Gateway::start(engine, hosts.gateway(), config)?,
+            Engine::Forwarder(_) => Gateway::start_file(hosts.gateway(), text)?,
+        };
+        Ok(Self { gateway, hosts })
+    }
 }
 
 impl<T> Rig<T> {
