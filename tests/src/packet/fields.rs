@@ -105,6 +105,15 @@ impl Ip {
         }
     }
 
+    /// TTL or hop limit.
+    #[must_use]
+    pub fn ttl(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.ttl,
+            Self::V6(ip) => ip.hop_limit,
+        }
+    }
+
     /// Offset in units of 8 bytes and "more fragments", if it is a fragment and not a whole packet.
     #[must_use]
     pub fn fragment(&self) -> Option<(u16, bool)> {

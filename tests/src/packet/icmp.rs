@@ -123,6 +123,8 @@ pub struct Quote {
     pub ports: Option<[u16; 2]>,
     /// The transport checksum, if it could be verified because the whole packet is quoted.
     pub checksum: Option<Checksum>,
+    /// What is quoted behind the headers of the network layer.
+    pub segment: Vec<u8>,
     /// Bytes that are quoted, from the IP header on.
     pub length: usize,
     /// Bytes that the IP header says the packet had.
@@ -157,6 +159,7 @@ impl Quote {
         Self {
             checksum: whole.then(|| super::decode::verdict(&checked)),
             stated: length + missing,
+            segment: segment.to_vec(),
             ip,
             protocol,
             ports,

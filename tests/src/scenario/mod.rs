@@ -2,6 +2,7 @@
 //!
 //! A scenario runs once with iptables and once with the forwarder; the two [`Outcome`]s have to be equal.
 
+mod chain;
 mod config;
 mod family;
 mod forwarder;
@@ -19,6 +20,7 @@ use anyhow::Result;
 
 use crate::netns::Namespace;
 
+pub use chain::Chain;
 pub use config::GatewayConfig;
 pub use family::Family;
 pub use forwarder::{Forwarder, binary, socket_in};

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 use super::{
-    Engine, Gateway, GatewayConfig, Hairpin, Masquerade, Mode, Outcome, Output, Rule, S0, S2, S3,
-    S4,
+    Chain, Engine, Gateway, GatewayConfig, Hairpin, Masquerade, Mode, Outcome, Output, Rule, S0,
+    S2, S3, S4,
 };
 use crate::netns::{Feature, Namespace, Prefix, Wire};
 
@@ -132,7 +132,7 @@ macro_rules! topologies {
     };
 }
 
-topologies!(S0, S2, S3, S4, Hairpin);
+topologies!(S0, S2, S3, S4, Chain, Hairpin);
 
 impl<T: Topology> Rig<T> {
     /// Puts a gateway to work among hosts.
