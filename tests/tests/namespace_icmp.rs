@@ -181,7 +181,8 @@ fn client_gone(engine: Engine, family: Family, source: Source) -> Result<Outcome
             let client = udp_client(&hosts.client, Chain::gateway(family, PORT))?;
             client.send(b"request")?;
             let (_, peer) = server.recv_from(&mut [0; 64])?;
-            drop(client);
+            // Gone for this peer. Closing it could take a moment, if a child is just being started with it.
+            client.connect(Chain::gateway(family, PORT + 1))?;
             let known = capture.errors()?.len();
             server.send_to(&payload(length), peer)?;
             capture.wait_errors(known + 1)?;

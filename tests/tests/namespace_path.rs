@@ -181,8 +181,7 @@ fn reply_too_big(engine: Engine, family: Family, source: Source) -> Result<Outco
         let client = Probe::open(&hosts.client, client, Chain::gateway(family, PORT))?;
         client.send(b"request")?;
         let (_, peer) = listener.recv_from(&mut [0; 64])?;
-        drop(listener);
-        let probe = Probe::open(&hosts.server, own, peer)?;
+        let probe = Probe::on(listener.try_clone()?, peer)?;
         probe.discover_mtu()?;
         probe.send(&filling(family, 1450))?;
         let error = told(&probe)?;
@@ -224,12 +223,14 @@ fn hops(engine: Engine, family: Family, source: Source) -> Result<Outcome> {
     rig.observe(|hosts| {
         let capture = Capture::start(&hosts.client, "eth0")?;
         let mut outcome = Outcome::default();
-        for (ttl, port) in [(1, 40001), (2, 40002), (3, 40003), (2, 40003), (1, 40003)] {
+        for (port, hops) in [(40001, &[1][..]), (40002, &[2]), (40003, &[3, 2, 1])] {
             let client = SocketAddr::new(Chain::client(family), port);
             let probe = Probe::open(&hosts.client, client, Chain::gateway(family, PORT))?;
-            probe.set_ttl(ttl)?;
-            probe.send(b"how far?")?;
-            outcome = outcome.with_debug(&format!("{ttl} from {port}"), probe.error()?);
+            for hop in hops {
+                probe.set_ttl(*hop)?;
+                probe.send(b"how far?")?;
+                outcome = outcome.with_debug(&format!("{hop} from {port}"), probe.error()?);
+            }
         }
         Ok(outcome.with("on the wire", errors(&capture)?))
     })
@@ -265,8 +266,7 @@ fn reply_hops(engine: Engine, family: Family) -> Result<Outcome> {
         let client = Probe::open(&hosts.client, client, Chain::gateway(family, PORT))?;
         client.send(b"request")?;
         let (_, peer) = listener.recv_from(&mut [0; 64])?;
-        drop(listener);
-        let probe = Probe::open(&hosts.server, own, peer)?;
+        let probe = Probe::on(listener.try_clone()?, peer)?;
         let mut outcome = Outcome::default();
         for ttl in [1, 2] {
             probe.set_ttl(ttl)?;

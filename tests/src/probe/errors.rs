@@ -48,12 +48,19 @@ impl Probe {
     /// If the source is taken or there is no route.
     pub fn open(namespace: &Namespace, source: SocketAddr, target: SocketAddr) -> Result<Self> {
         let socket = namespace
-            .run(|| {
-                let socket = UdpSocket::bind(source)?;
-                socket.connect(target)?;
-                io::Result::Ok(socket)
-            })?
-            .with_context(|| format!("a socket from {source} to {target}"))?;
+            .run(|| UdpSocket::bind(source))?
+            .with_context(|| format!("binding {source}"))?;
+        Self::on(socket, target)
+    }
+
+    /// Makes one of a socket that is there. A second one at the same address could not be sure to get it, even if the
+    /// first were closed: a child that is just being started has all descriptors for a moment.
+    ///
+    /// # Errors
+    /// If there is no route.
+    pub fn on(socket: UdpSocket, target: SocketAddr) -> Result<Self> {
+        let connected = socket.connect(target);
+        connected.with_context(|| format!("connecting to {target}"))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let probe = Self {
             socket,
@@ -63,25 +70,32 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Sends a datagram. An error that was reported before and concerned another datagram does not count.
+    /// Sends a datagram.
     ///
     /// # Errors
     /// If this host refuses it.
     pub fn send(&self, data: &[u8]) -> io::Result<()> {
-        // Each ICMP error makes one call fail, whichever comes next.
-        let _ = self.socket.take_error();
-        self.socket.send(data).map(drop)
+        self.past_errors(|socket| socket.send(data).map(drop))
     }
 
     /// Receives a datagram.
     ///
     /// # Errors
-    /// If none comes in time, or an error does.
+    /// If none comes in time.
     pub fn receive(&self) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0; 1 << 16];
-        let length = self.socket.recv(&mut buffer)?;
+        let length = self.past_errors(|socket| socket.recv(&mut buffer))?;
         buffer.truncate(length);
         Ok(buffer)
+    }
+
+    /// Each ICMP error makes one call fail, whichever comes next, although it has nothing to do with it. An error is in
+    /// the queue a moment before that, so it cannot be cleared beforehand.
+    fn past_errors<T>(&self, mut call: impl FnMut(&UdpSocket) -> io::Result<T>) -> io::Result<T> {
+        call(&self.socket).or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => Err(error),
+            _ => call(&self.socket),
+        })
     }
 
     /// Sets TTL or hop limit of what is sent from now on.
