@@ -11,12 +11,7 @@ use tests::packet::{Extension, Packet};
 use tests::probe::Capture;
 use tests::responder::PATIENCE;
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
-use tests::scenario::{Baseline, Chain, Engine, Family, Outcome, Rig, Rule, Source};
-
-/// One for each family.
-type Baselines = [Baseline; 2];
-
-const BASELINES: Baselines = [Baseline::new(), Baseline::new()];
+use tests::scenario::{Baseline, Baselines, Chain, Engine, Family, Outcome, Rig, Rule, Source};
 
 /// The listener and the backend have this port.
 const PORT: u16 = 7;
@@ -212,8 +207,10 @@ fn fragments_are_delivered_in_order(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| delivered(engine, family, Order::Straight))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| delivered(engine, family, Order::Straight))
 }
 
 #[rstest]
@@ -221,8 +218,10 @@ fn fragments_are_delivered_in_reverse(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| delivered(engine, family, Order::Reversed))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| delivered(engine, family, Order::Reversed))
 }
 
 #[rstest]
@@ -230,8 +229,10 @@ fn fragments_are_delivered_the_last_one_first(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| delivered(engine, family, Order::LastFirst))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| delivered(engine, family, Order::LastFirst))
 }
 
 #[rstest]
@@ -239,8 +240,8 @@ fn fragments_of_two_flows_are_told_apart(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         delivered(engine, family, Order::Interleaved)
     })
 }
@@ -250,8 +251,10 @@ fn fragments_that_come_twice_are_delivered_once(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| delivered(engine, family, Order::Doubled))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| delivered(engine, family, Order::Doubled))
 }
 
 /// Fragments that make no packet, and whether any of them may come out of the gateway at all.
@@ -341,8 +344,8 @@ fn fragments_that_make_no_packet_are_not_delivered(
     #[values(Bad::Overlap, Bad::Contradiction, Bad::Oversized, Bad::Headless)] bad: Bad,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: [Baselines; 4] = [const { BASELINES }; 4];
-    BASELINE[bad as usize][family as usize].compare(engine, |engine| {
+    static BASELINE: [Baselines; 4] = [const { Baselines::new() }; 4];
+    BASELINE[bad as usize].of(family).compare(engine, |engine| {
         let outcome = refused(engine, family, bad)?;
         assert_eq!(outcome.get("heard"), Some(r#"["after", "another"]"#));
         Ok(outcome)

@@ -11,12 +11,7 @@ use tests::packet::{IcmpError, Packet, Transport, tcp_flags};
 use tests::probe::{Capture, Probe};
 use tests::responder::{PATIENCE, Ping, UdpEcho, connect_from, exchange, udp_client, udp_exchange};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
-use tests::scenario::{Baseline, Chain, Engine, Family, Outcome, Rig, Rule, S0, Source};
-
-/// One for each family.
-type Baselines = [Baseline; 2];
-
-const BASELINES: Baselines = [Baseline::new(), Baseline::new()];
+use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule, S0, Source};
 
 /// The listener and the backend of every test here have this port.
 const PORT: u16 = 7;
@@ -89,8 +84,8 @@ fn a_closed_port_refuses_whose_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         closed_port(engine, family, Source::Preserve)
     })
 }
@@ -100,8 +95,8 @@ fn a_closed_port_refuses_whose_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         closed_port(engine, family, Source::Masquerade)
     })
 }
@@ -112,8 +107,8 @@ fn a_closed_port_refuses_on_one_interface(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         let v4 = Rule::masquerade("echo", "203.0.113.5:7", "195.228.245.1:7").udp();
         let v6 = Rule::masquerade("echo", "[2001:db8:113::5]:7", "[2001:db8:195::1]:7").udp();
         let rig = Rig::s0(engine, &[family.pick(v4, v6)])?;
@@ -151,8 +146,8 @@ fn a_router_s_errors_arrive_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         no_way_behind(engine, family, Source::Preserve)
     })
 }
@@ -162,8 +157,8 @@ fn a_router_s_errors_arrive_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         no_way_behind(engine, family, Source::Masquerade)
     })
 }
@@ -203,8 +198,8 @@ fn a_client_s_errors_arrive_where_it_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         client_gone(engine, family, Source::Preserve)
     })
 }
@@ -214,8 +209,8 @@ fn a_client_s_errors_arrive_where_it_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         client_gone(engine, family, Source::Masquerade)
     })
 }
@@ -320,8 +315,8 @@ fn errors_about_nothing_known_end_at_the_gateway(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         let outcome = strays(engine, family)?;
         for side in ["client", "server"] {
             let errors = outcome.get(side).unwrap_or_default();
@@ -377,6 +372,8 @@ fn the_gateway_answers_echo_requests(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| echoes(engine, family))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| echoes(engine, family))
 }

@@ -9,12 +9,7 @@ use tests::probe::Capture;
 use tests::process;
 use tests::responder::{Server, connect, echo, tcp_exchange};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
-use tests::scenario::{Baseline, Chain, Engine, Family, Outcome, Rig, Rule};
-
-/// One for each family.
-type Baselines = [Baseline; 2];
-
-const BASELINES: Baselines = [Baseline::new(), Baseline::new()];
+use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule};
 
 /// The listener and the backend have this port.
 const PORT: u16 = 7;
@@ -86,8 +81,8 @@ fn segments_are_clamped_to_the_way(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         let line = &["mss-clamp = \"auto\""];
         let outcome = clamp(engine, family, line, &["--clamp-mss-to-pmtu"])?;
         assert_eq!(
@@ -103,8 +98,8 @@ fn segments_are_clamped_to_a_number(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         let line = &["mss-clamp = 1200"];
         let outcome = clamp(engine, family, line, &["--set-mss", "1200"])?;
         assert_eq!(outcome.get("the server sees"), Some("1200"));
@@ -118,8 +113,8 @@ fn a_clamp_does_not_raise(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         let line = &["mss-clamp = 9000"];
         clamp(engine, family, line, &["--set-mss", "9000"])
     })

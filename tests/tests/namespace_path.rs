@@ -12,12 +12,7 @@ use tests::probe::{Capture, Probe, SocketError};
 use tests::process;
 use tests::responder::{Bulk, Direction, PATIENCE, Server, UdpEcho, bulk_transfer, connect};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
-use tests::scenario::{Baseline, Chain, Engine, Family, Outcome, Rig, Rule, Source};
-
-/// One for each family.
-type Baselines = [Baseline; 2];
-
-const BASELINES: Baselines = [Baseline::new(), Baseline::new()];
+use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule, Source};
 
 /// The listener and the backend have this port.
 const PORT: u16 = 7;
@@ -90,8 +85,10 @@ fn bulk_tcp_finds_the_way_s_mtu_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| bulk(engine, family, Source::Preserve))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| bulk(engine, family, Source::Preserve))
 }
 
 #[rstest]
@@ -99,8 +96,10 @@ fn bulk_tcp_finds_the_way_s_mtu_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| bulk(engine, family, Source::Masquerade))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| bulk(engine, family, Source::Masquerade))
 }
 
 /// Without the data, whose length the capture shows.
@@ -156,8 +155,10 @@ fn a_client_that_is_shown_is_told_the_mtu(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| too_big(engine, family, Source::Preserve))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| too_big(engine, family, Source::Preserve))
 }
 
 #[rstest]
@@ -165,8 +166,10 @@ fn a_client_that_is_hidden_is_told_the_mtu(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| too_big(engine, family, Source::Masquerade))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| too_big(engine, family, Source::Masquerade))
 }
 
 /// The server's replies are too large for the link to the client.
@@ -200,8 +203,8 @@ fn a_server_is_told_the_mtu_towards_a_client_that_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         reply_too_big(engine, family, Source::Preserve)
     })
 }
@@ -211,8 +214,8 @@ fn a_server_is_told_the_mtu_towards_a_client_that_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| {
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE.of(family).compare(engine, |engine| {
         reply_too_big(engine, family, Source::Masquerade)
     })
 }
@@ -241,8 +244,10 @@ fn each_hop_is_heard_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| hops(engine, family, Source::Preserve))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| hops(engine, family, Source::Preserve))
 }
 
 #[rstest]
@@ -250,8 +255,10 @@ fn each_hop_is_heard_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| hops(engine, family, Source::Masquerade))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| hops(engine, family, Source::Masquerade))
 }
 
 /// The server's replies with too few hops left for the client.
@@ -285,8 +292,10 @@ fn each_hop_back_is_heard(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| reply_hops(engine, family))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| reply_hops(engine, family))
 }
 
 /// What a program prints, without the times.
@@ -346,6 +355,8 @@ fn traceroute_and_tracepath_see_the_way(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
 ) -> Result<()> {
-    static BASELINE: Baselines = BASELINES;
-    BASELINE[family as usize].compare(engine, |engine| tools(engine, family))
+    static BASELINE: Baselines = Baselines::new();
+    BASELINE
+        .of(family)
+        .compare(engine, |engine| tools(engine, family))
 }

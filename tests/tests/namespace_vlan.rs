@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sides::{Side, Sides, missing};
-use tests::process::wait_until;
+use tests::process::{self, wait_until};
 use tests::responder::{
     Bulk, Direction, Ping, Server, UdpEcho, bulk_transfer, connect, echo, tcp_exchange,
     udp_exchange,
@@ -21,7 +21,10 @@ use tests::scenario::{
     binary, socket_in,
 };
 
-const KILOBYTES: u64 = 200_000;
+const BYTES: u64 = 200_000;
+
+/// How long a bond may take to change legs.
+const CHANGE: Duration = Duration::from_secs(10);
 
 /// What the outer device of the gateway is called; the inner one's name begins with `lan`.
 const OUTSIDE: [&str; 4] = ["wan0", "wan0.10", "wan0.20", "bond0"];
@@ -110,7 +113,7 @@ fn converse(sides: &Sides) -> Result<Outcome> {
         }
         for direction in [Direction::Upload, Direction::Download] {
             let stream = connect(&sides.client, listener(family, 9)?)?;
-            let [sent, received] = bulk_transfer(stream, direction, KILOBYTES, 1)
+            let [sent, received] = bulk_transfer(stream, direction, BYTES, 1)
                 .with_context(|| format!("{family:?} {direction:?}"))?;
             ensure!(
                 sent == received,
@@ -217,17 +220,13 @@ fn fail_over(sides: &Sides) -> Result<Outcome> {
             && side.device.starts_with("bond")
         {
             sides.gateway.ip(&format!("link set {leg} down\n"))?;
-            let path = format!("/sys/class/net/{}/bonding/active_slave", side.device);
-            wait_until(
-                "the change to the other leg",
-                Duration::from_secs(10),
-                || {
-                    // Not through /sys, which shows the namespace that mounted it.
-                    let shown = sides.gateway.ip(&format!("-d link show {}\n", side.device));
-                    shown.is_ok_and(|text| text.contains(&format!("active_slave {other}")))
-                },
-            )
-            .context(path)?;
+            // Not through /sys, which shows the namespace that mounted it.
+            wait_until("the change to the other leg", CHANGE, || {
+                let mut show = sides.gateway.command("ip");
+                let shown =
+                    process::output(show.args(["-d", "link", "show", &side.device]), CHANGE);
+                shown.is_ok_and(|text| text.contains(&format!("active_slave {other}")))
+            })?;
         }
     }
     let second = converse(sides)?;

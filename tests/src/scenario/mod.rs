@@ -27,7 +27,7 @@ pub use forwarder::{Forwarder, binary, socket_in};
 pub use hairpin::Hairpin;
 pub use iptables::Iptables;
 pub use outcome::Outcome;
-pub use rig::{Baseline, Rig, Topology};
+pub use rig::{Baseline, Baselines, Rig, Topology};
 pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
 pub use s0::S0;
 pub use s2::S2;
