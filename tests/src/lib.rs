@@ -5,6 +5,7 @@
 pub mod mail;
 pub mod netns;
 pub mod packet;
+pub mod probe;
 pub mod process;
 pub mod responder;
 pub mod scenario;

@@ -147,6 +147,13 @@ pub fn prog_run_executables() -> Result<Vec<PathBuf>> {
     Ok(owned.map(|executable| executable.path).collect())
 }
 
+/// The test binaries that the files of `tests/tests` make.
+pub fn integration_executables() -> Result<Vec<Executable>> {
+    let mut executables = test_executables()?;
+    executables.retain(|one| Rung::ProgRun.owns(one) || Rung::Namespace.owns(one));
+    Ok(executables)
+}
+
 /// Builds every test of the workspace at once, with the features of the whole; building them rung by rung would build
 /// the dependencies anew for each selection of packages.
 fn test_executables() -> Result<Vec<Executable>> {

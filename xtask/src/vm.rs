@@ -4,9 +4,12 @@
 mod guest;
 mod kernel;
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{build, setup, shell::heading, test};
@@ -21,15 +24,20 @@ pub struct VmArgs {
     /// Seconds after which the command is stopped
     #[arg(long, default_value_t = 900)]
     timeout: u64,
-    /// What to run; default: the tests of the rung `prog-run`
+    /// Test binaries of `tests/tests` to run, by the names of their files
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// What to run; default: the tests of the rung `prog-run`. With --test: a filter or options for the tests
     #[arg(last = true)]
     command: Vec<String>,
 }
 
 /// `cargo xtask vm`.
 pub fn run(args: VmArgs) -> Result<()> {
-    let command = if args.command.is_empty() {
-        prog_run()?
+    let command = if !args.tests.is_empty() {
+        script(&chosen(&args.tests)?, &args.command)?
+    } else if args.command.is_empty() {
+        script(&test::prog_run_executables()?, &[])?
     } else {
         args.command.join(" ")
     };
@@ -52,12 +60,23 @@ pub fn run(args: VmArgs) -> Result<()> {
     Ok(())
 }
 
-/// The shell command that runs every `prog_run` test binary, even after one failed.
-fn prog_run() -> Result<String> {
+/// The test binaries with these names.
+fn chosen(names: &[String]) -> Result<Vec<PathBuf>> {
+    let executables = test::integration_executables()?;
+    let find = |name: &String| {
+        let found = executables.iter().find(|one| one.target == *name);
+        found
+            .map(|one| one.path.clone())
+            .with_context(|| format!("there is no tests/tests/{name}.rs"))
+    };
+    names.iter().map(find).collect()
+}
+
+/// The shell command that runs test binaries, even after one failed.
+fn script(binaries: &[PathBuf], arguments: &[String]) -> Result<String> {
     let forwarder = build::forwarder()?;
-    let binaries = test::prog_run_executables()?;
     if binaries.is_empty() {
-        bail!("there is no tests/tests/prog_run_*.rs to run");
+        bail!("there is no test binary to run");
     }
     let quoted = |path: &Path| format!("'{}'", path.display());
     let mut script = format!(
@@ -65,8 +84,9 @@ fn prog_run() -> Result<String> {
         quoted(&setup::root().join("tests")),
         quoted(&forwarder)
     );
+    let arguments = arguments.join(" ");
     for binary in binaries {
-        script.push_str(&format!("; {} || code=1", quoted(&binary)));
+        script.push_str(&format!("; {} {arguments} || code=1", quoted(binary)));
     }
     script.push_str("; exit $code");
     Ok(script)

@@ -174,15 +174,57 @@ fn ipv4_faults(packet: &[u8]) -> Vec<Fault> {
 }
 
 fn ipv6_faults(packet: &[u8]) -> Vec<Fault> {
-    let length = usize::from(word(packet, 4));
-    if packet.len() < 40 + length {
+    let end = 40 + usize::from(word(packet, 4));
+    let Some((addresses, protocol, start)) = ipv6_transport(packet) else {
+        return Vec::new();
+    };
+    if packet.len() < end {
         return Vec::new();
     }
-    let segment = &packet[40..40 + length];
-    check_segment(ipv6_addresses(packet), packet[6], segment)
+    let segment = &packet[start..end];
+    let mut found: Vec<Fault> = check_segment(addresses, protocol, segment)
         .err()
         .into_iter()
-        .collect()
+        .collect();
+    if protocol == 58 && matches!(segment.first(), Some(1..=4)) && segment.len() >= 48 {
+        found.extend(ipv6_faults(&segment[8..]));
+    }
+    found
+}
+
+/// The pseudo header's addresses, the protocol and where it begins, behind all extension headers; `None` for fragments
+/// and for what was cut.
+fn ipv6_transport(packet: &[u8]) -> Option<(Addresses, u8, usize)> {
+    let (mut next, mut at) = (packet[6], 40);
+    let Addresses::V6(source, mut destination) = ipv6_addresses(packet) else {
+        return None;
+    };
+    while matches!(next, 0 | 43 | 44 | 60) {
+        let header = packet.get(at..)?;
+        let [following, units, kind, left, ..] = *header else {
+            return None;
+        };
+        let length = if next == 44 {
+            8
+        } else {
+            8 + 8 * usize::from(units)
+        };
+        let header = header.get(..length)?;
+        if next == 44 && word(header, 2) & 0xfff9 != 0 {
+            return None;
+        }
+        if next == 43 && left > 0 {
+            // RFC 8754 lists the addresses in reverse, the older types do not.
+            let last = if kind == 4 {
+                header.get(8..24)?
+            } else {
+                header.last_chunk::<16>()?
+            };
+            destination = Ipv6Addr::from(<[u8; 16]>::try_from(last).ok()?);
+        }
+        (next, at) = (following, at + length);
+    }
+    Some((Addresses::V6(source, destination), next, at))
 }
 
 fn ipv4_addresses(packet: &[u8]) -> Addresses {

@@ -124,7 +124,14 @@ impl Lines {
             "ipv6",
             actual,
             expected,
-            [traffic_class, flow_label, hop_limit, source, destination]
+            [
+                traffic_class,
+                flow_label,
+                hop_limit,
+                source,
+                destination,
+                extensions
+            ]
         );
     }
 
@@ -163,7 +170,7 @@ impl Lines {
             "udp",
             actual,
             expected,
-            [source_port, destination_port, checksum]
+            [source_port, destination_port, length, checksum]
         );
     }
 

@@ -1,6 +1,6 @@
 //! Changes to a [`Packet`], to be chained.
 
-use super::{Checksum, Ip, Packet, Transport, Vlan, socket_addr};
+use super::{Checksum, Extension, Ip, Packet, Transport, Vlan, socket_addr};
 
 /// Edits, each of which returns the packet so that they can be chained.
 impl Packet {
@@ -70,16 +70,53 @@ impl Packet {
         self
     }
 
-    /// Makes an IPv4 fragment: `offset` in units of 8 bytes.
+    /// Makes a fragment, or changes one: `offset` in units of 8 bytes. [`Packet::fragments`] cuts a packet properly.
+    #[must_use]
+    pub fn with_fragment(mut self, offset: u16, more: bool) -> Self {
+        match &mut self.ip {
+            Ip::V4(ip) => {
+                ip.dont_fragment = false;
+                ip.fragment_offset = offset;
+                ip.more_fragments = more;
+            }
+            Ip::V6(ip) => {
+                let known = ip.extensions.iter_mut().find_map(|it| match it {
+                    Extension::Fragment { offset, more, .. } => Some((offset, more)),
+                    _ => None,
+                });
+                match known {
+                    Some(known) => (*known.0, *known.1) = (offset, more),
+                    None => ip.extensions.push(Extension::Fragment {
+                        offset,
+                        more,
+                        id: 0x1234,
+                    }),
+                }
+            }
+        }
+        self
+    }
+
+    /// Adds an IPv6 extension header behind the ones already there.
+    ///
+    /// # Panics
+    /// If the packet is IPv4.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Extension) -> Self {
+        match &mut self.ip {
+            Ip::V6(ip) => ip.extensions.push(extension),
+            Ip::V4(_) => panic!("an IPv4 packet has no extension headers"),
+        }
+        self
+    }
+
+    /// Lets routers fragment the packet, which IPv6 has no word for.
     ///
     /// # Panics
     /// If the packet is IPv6.
     #[must_use]
-    pub fn with_fragment(mut self, offset: u16, more: bool) -> Self {
-        let ip = self.ipv4_mut();
-        ip.dont_fragment = false;
-        ip.fragment_offset = offset;
-        ip.more_fragments = more;
+    pub fn with_fragmentation_allowed(mut self) -> Self {
+        self.ipv4_mut().dont_fragment = false;
         self
     }
 

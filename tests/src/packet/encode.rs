@@ -6,7 +6,7 @@ use etherparse::{
     Ipv4Options, Ipv6FlowLabel, Ipv6Header, TcpHeader, UdpHeader,
 };
 
-use super::{Checksum, Icmp, Ip, Ipv4, Packet, Tcp, Transport, Udp, tcp_flags};
+use super::{Checksum, Extension, Icmp, Ip, Ipv4, Ipv6, Packet, Tcp, Transport, Udp, tcp_flags};
 
 impl Packet {
     /// The frame as it goes on the wire, without FCS.
@@ -19,7 +19,7 @@ impl Packet {
         let mut bytes = self.link_header();
         match &self.ip {
             Ip::V4(ip) => bytes.extend(self.ipv4_header(ip, segment.len())),
-            Ip::V6(_) => bytes.extend(self.ipv6_header(segment.len()).to_bytes()),
+            Ip::V6(ip) => bytes.extend(self.ipv6_headers(ip, segment.len())),
         }
         bytes.extend(segment);
         bytes.extend(&self.trailer);
@@ -75,24 +75,30 @@ impl Packet {
         header.to_bytes().to_vec()
     }
 
-    fn ipv6_header(&self, segment_len: usize) -> Ipv6Header {
-        let Ip::V6(ip) = &self.ip else {
-            unreachable!("called for IPv6 only")
-        };
-        Ipv6Header {
+    /// The fixed header and the extension headers, each of which announces the one behind it.
+    fn ipv6_headers(&self, ip: &Ipv6, segment_len: usize) -> Vec<u8> {
+        let mut numbers: Vec<IpNumber> = ip.extensions.iter().map(Extension::number).collect();
+        numbers.push(IpNumber(self.protocol()));
+        let length = self.ip.header_len() - Ipv6Header::LEN + segment_len;
+        let header = Ipv6Header {
             traffic_class: ip.traffic_class,
             flow_label: Ipv6FlowLabel::try_new(ip.flow_label).expect("the flow label has 20 bits"),
-            payload_length: segment_len
+            payload_length: length
                 .try_into()
                 .expect("an IPv6 payload has at most 65535 bytes"),
-            next_header: IpNumber(self.protocol()),
+            next_header: numbers[0],
             hop_limit: ip.hop_limit,
             source: ip.source.octets(),
             destination: ip.destination.octets(),
+        };
+        let mut bytes = header.to_bytes().to_vec();
+        for (extension, next) in ip.extensions.iter().zip(&numbers[1..]) {
+            bytes.extend(extension.to_bytes(*next));
         }
+        bytes
     }
 
-    /// The number the IP header carries.
+    /// The number of the transport, which the IP header or its last extension header carries.
     #[must_use]
     pub fn protocol(&self) -> u8 {
         match (&self.transport, &self.ip) {
@@ -147,7 +153,7 @@ impl Packet {
                 ),
                 Ip::V6(ip) => header.calc_checksum_ipv6_raw(
                     ip.source.octets(),
-                    ip.destination.octets(),
+                    ip.final_destination().octets(),
                     &self.payload,
                 ),
             }
@@ -161,9 +167,11 @@ impl Packet {
         let mut header = UdpHeader {
             source_port: udp.source_port,
             destination_port: udp.destination_port,
-            length: length
-                .try_into()
-                .expect("a datagram has at most 65535 bytes"),
+            length: udp.length.unwrap_or_else(|| {
+                length
+                    .try_into()
+                    .expect("a datagram has at most 65535 bytes")
+            }),
             checksum: 0,
         };
         header.checksum = resolve(udp.checksum, || {
@@ -175,7 +183,7 @@ impl Packet {
                 ),
                 Ip::V6(ip) => header.calc_checksum_ipv6_raw(
                     ip.source.octets(),
-                    ip.destination.octets(),
+                    ip.final_destination().octets(),
                     &self.payload,
                 ),
             }
@@ -197,7 +205,11 @@ impl Packet {
                 code_u8: icmp.code,
                 bytes5to8: icmp.rest,
             }
-            .calc_checksum(ip.source.octets(), ip.destination.octets(), &self.payload)
+            .calc_checksum(
+                ip.source.octets(),
+                ip.final_destination().octets(),
+                &self.payload,
+            )
             .expect("a message has at most 65535 bytes"),
         });
         let mut bytes = vec![icmp.kind, icmp.code];

@@ -3,6 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::Extension;
+use super::checksum::Addresses;
+
 /// TCP flag bits as byte 13 of the header has them.
 pub mod tcp_flags {
     /// No more data from the sender.
@@ -70,7 +73,7 @@ impl Vlan {
 pub enum Ip {
     /// RFC 791.
     V4(Ipv4),
-    /// RFC 8200; extension headers are payload of their protocol number.
+    /// RFC 8200.
     V6(Ipv6),
 }
 
@@ -93,12 +96,42 @@ impl Ip {
         }
     }
 
-    /// Bytes of the header with its options.
+    /// Bytes of the header with its options, or with its extension headers.
     #[must_use]
     pub fn header_len(&self) -> usize {
         match self {
             Self::V4(ip) => 20 + ip.options.len(),
-            Self::V6(_) => 40,
+            Self::V6(ip) => 40 + ip.extensions.iter().map(Extension::len).sum::<usize>(),
+        }
+    }
+
+    /// TTL or hop limit.
+    #[must_use]
+    pub fn ttl(&self) -> u8 {
+        match self {
+            Self::V4(ip) => ip.ttl,
+            Self::V6(ip) => ip.hop_limit,
+        }
+    }
+
+    /// Offset in units of 8 bytes and "more fragments", if it is a fragment and not a whole packet.
+    #[must_use]
+    pub fn fragment(&self) -> Option<(u16, bool)> {
+        let found = match self {
+            Self::V4(ip) => (ip.fragment_offset, ip.more_fragments),
+            Self::V6(ip) => ip.extensions.iter().find_map(|extension| match extension {
+                Extension::Fragment { offset, more, .. } => Some((*offset, *more)),
+                _ => None,
+            })?,
+        };
+        (found != (0, false)).then_some(found)
+    }
+
+    /// What a pseudo header has.
+    pub(super) fn addresses(&self) -> Addresses {
+        match self {
+            Self::V4(ip) => Addresses::V4(ip.source, ip.destination),
+            Self::V6(ip) => Addresses::V6(ip.source, ip.final_destination()),
         }
     }
 
@@ -161,7 +194,7 @@ impl Ipv4 {
     }
 }
 
-/// IPv6 header; length and next header follow from the rest of the packet.
+/// IPv6 header; length and next headers follow from the rest of the packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ipv6 {
     /// DSCP and ECN.
@@ -172,8 +205,10 @@ pub struct Ipv6 {
     pub hop_limit: u8,
     /// Source address.
     pub source: Ipv6Addr,
-    /// Destination address.
+    /// Destination address: the next one, where there is a routing header.
     pub destination: Ipv6Addr,
+    /// Extension headers, in order.
+    pub extensions: Vec<Extension>,
 }
 
 impl Ipv6 {
@@ -184,7 +219,16 @@ impl Ipv6 {
             hop_limit: 64,
             source,
             destination,
+            extensions: Vec::new(),
         }
+    }
+
+    /// The destination behind all routing headers.
+    pub(super) fn final_destination(&self) -> Ipv6Addr {
+        let mut routed = self.extensions.iter();
+        routed
+            .find_map(Extension::final_destination)
+            .unwrap_or(self.destination)
     }
 }
 
@@ -197,7 +241,7 @@ pub enum Transport {
     Udp(Udp),
     /// RFC 792 or RFC 4443, by the family of the packet.
     Icmp(Icmp),
-    /// No header decoded: another protocol (its number), or a fragment that is not the first.
+    /// No header decoded: another protocol (its number), or a fragment that does not have all of it.
     Other(u8),
 }
 
@@ -259,13 +303,15 @@ impl Tcp {
     }
 }
 
-/// UDP header; the length follows from the payload.
+/// UDP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Udp {
     /// Source port.
     pub source_port: u16,
     /// Destination port.
     pub destination_port: u16,
+    /// Length, where it is not that of header and payload: in a first fragment.
+    pub length: Option<u16>,
     /// Checksum over pseudo header, header and payload.
     pub checksum: Checksum,
 }

@@ -10,7 +10,10 @@ mod decode;
 mod diff;
 mod edit;
 mod encode;
+mod extension;
 mod fields;
+mod fragment;
+mod icmp;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +21,9 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use decode::{DecodeError, decode, decode_network};
 pub use diff::{assert_frame, differences};
+pub use extension::Extension;
 pub use fields::{Checksum, Ethernet, Icmp, Ip, Ipv4, Ipv6, Tcp, Transport, Udp, Vlan, tcp_flags};
+pub use icmp::{IcmpError, Quote};
 
 /// Bytes before the IP header of an untagged frame.
 pub const ETHERNET_LEN: usize = 14;
@@ -36,7 +41,8 @@ pub struct Packet {
     pub ethernet: Ethernet,
     /// Network layer.
     pub ip: Ip,
-    /// Transport layer; [`Transport::Other`] for later fragments and for protocols nobody translates.
+    /// Transport layer; [`Transport::Other`] for later fragments, for first ones that end inside the transport header,
+    /// and for protocols nobody translates.
     pub transport: Transport,
     /// What the transport header is followed by, up to the length the IP header states.
     pub payload: Vec<u8>,
@@ -99,6 +105,7 @@ impl Packet {
         let udp = Udp {
             source_port: source.port(),
             destination_port: destination.port(),
+            length: None,
             checksum: Checksum::Correct,
         };
         Self::new(source.ip(), destination.ip(), Transport::Udp(udp))

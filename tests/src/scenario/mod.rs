@@ -2,6 +2,7 @@
 //!
 //! A scenario runs once with iptables and once with the forwarder; the two [`Outcome`]s have to be equal.
 
+mod chain;
 mod config;
 mod family;
 mod forwarder;
@@ -19,13 +20,14 @@ use anyhow::Result;
 
 use crate::netns::Namespace;
 
+pub use chain::Chain;
 pub use config::GatewayConfig;
 pub use family::Family;
 pub use forwarder::{Forwarder, binary, socket_in};
 pub use hairpin::Hairpin;
 pub use iptables::Iptables;
 pub use outcome::Outcome;
-pub use rig::{Baseline, Rig, Topology};
+pub use rig::{Baseline, Baselines, Rig, Topology};
 pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
 pub use s0::S0;
 pub use s2::S2;

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 use super::{
-    Engine, Gateway, GatewayConfig, Hairpin, Masquerade, Mode, Outcome, Output, Rule, S0, S2, S3,
-    S4,
+    Chain, Engine, Family, Gateway, GatewayConfig, Hairpin, Masquerade, Mode, Outcome, Output,
+    Rule, S0, S2, S3, S4,
 };
 use crate::netns::{Feature, Namespace, Prefix, Wire};
 
@@ -132,7 +132,7 @@ macro_rules! topologies {
     };
 }
 
-topologies!(S0, S2, S3, S4, Hairpin);
+topologies!(S0, S2, S3, S4, Chain, Hairpin);
 
 impl<T: Topology> Rig<T> {
     /// Puts a gateway to work among hosts.
@@ -220,5 +220,24 @@ impl Baseline {
             );
         }
         Ok(())
+    }
+}
+
+/// A [`Baseline`] for each family of addresses.
+#[derive(Debug, Default)]
+pub struct Baselines([Baseline; 2]);
+
+impl Baselines {
+    /// Nothing found out yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([Baseline::new(), Baseline::new()])
+    }
+
+    /// The one of a family.
+    #[must_use]
+    pub fn of(&self, family: Family) -> &Baseline {
+        let [v4, v6] = &self.0;
+        family.pick(v4, v6)
     }
 }
