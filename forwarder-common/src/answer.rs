@@ -112,32 +112,39 @@ pub fn quote<A: Network>(length: u32) -> u32 {
     (if length < most { length } else { most }) & !3
 }
 
+/// More than the bytes of any quote.
+const MASK: u32 = 0x7ff;
+
 /// The sum over the `quote` bytes from `offset` of the frame on.
 ///
 /// `checksum` is where the transport checksum stands in the quote. A field that holds no more than the
 /// pseudo-header's sum was left for the device to finish, and what follows the IP header will then sum up
 /// to the complement of that, whatever it is.
 #[inline(always)]
-pub fn sum_quote<A: Network, F: Frame>(
+pub fn sum_quote<F: Frame>(
     frame: &F,
     offset: usize,
     quote: u32,
     unfinished: Option<(usize, u16)>,
 ) -> Option<Sum> {
-    let mut sum = Sum::default();
-    let most = if A::IPV6 { 1232 / 4 } else { 548 / 4 };
     let end = match unfinished {
         Some((header, _)) => header as u32,
         None => quote,
     };
-    for index in 0..most {
-        if index as u32 * 4 >= end {
-            break;
-        }
-        let word = frame.at::<u32>(offset + index * 4)?;
-        // SAFETY: `at` bounds-checked it.
-        sum = sum.long(unsafe { frame::read(word) });
+    let mut sum = Sum::default();
+    let mut done = 0;
+    macro_rules! add {
+        ($($bytes:literal)*) => {$(
+            if end - done >= $bytes {
+                sum = sum.long(frame.sum::<$bytes>(offset + done as usize)?);
+                done += $bytes;
+                // Bounded by a mask, as the longest quote bounds it.
+                done = frame.forget(done) & MASK;
+            }
+        )*};
     }
+    add!(512 512 256 128 64 32 16 8 4);
+    let _rest = done;
     if let Some((_, seed)) = unfinished {
         sum = sum.word(!seed);
     }

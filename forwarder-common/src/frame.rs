@@ -137,6 +137,22 @@ pub trait Frame {
     /// Length of the frame in bytes from the Ethernet header on.
     fn length(&self) -> u32;
 
+    /// The one's-complement sum of the `N` bytes from `offset` on, a multiple of four and at most 512, not
+    /// folded.
+    fn sum<const N: usize>(&self, offset: usize) -> Option<u32> {
+        let bytes = self.at::<[u8; N]>(offset)?;
+        // SAFETY: `at` bounds-checked them, and an array of octets has no alignment.
+        let bytes = unsafe { &*bytes };
+        let mut sum = 0_u64;
+        for word in bytes.as_chunks::<4>().0 {
+            sum += u64::from(u32::from_ne_bytes(*word));
+        }
+        while sum >> 32 != 0 {
+            sum = (sum & 0xffff_ffff) + (sum >> 32);
+        }
+        Some(sum as u32)
+    }
+
     /// `value`, once the verifier has forgotten what it knows of it: states that differ in nothing else are then
     /// one state to it. On the host there is nothing to forget.
     fn forget(&self, value: u32) -> u32 {

@@ -5,13 +5,15 @@ use crate::{
     flow::{FlowKey, Rewrite},
     frame::{self, Frame, Transport},
     network::{Header, Message, Network},
-    parse::{IDENTIFIER, Link, Packet, TCP, UDP},
+    parse::{Facts, IDENTIFIER, Link, Packet, TCP, UDP},
     reason::Reason,
     tcp::Flags,
 };
 
 /// Bytes of the ICMP header, behind which the packet in question begins.
 pub const ICMP_HEADER: usize = 8;
+/// Bounds where an ICMP header may begin, for the verifier.
+const OFFSET_MASK: u32 = 0x0fff;
 /// Offset of the checksum in an ICMP header.
 pub const OUTER_CHECKSUM: usize = 2;
 
@@ -43,7 +45,9 @@ pub fn parse<A: Network, F: Frame>(
     link: &Link,
     outer: &Header<A>,
 ) -> Result<(Packet<A>, Inner<A>), Reason> {
-    let offset = link.network + usize::from(outer.length);
+    // However the outer header was found, to the verifier it is one way from here on.
+    let offset = frame.forget(link.network as u32 + u32::from(outer.length)) & OFFSET_MASK;
+    let offset = offset as usize;
     let icmp: *mut u8 = frame.at::<u64>(offset).ok_or(Reason::Malformed)?.cast();
     let at = offset + ICMP_HEADER;
     let header = A::header(frame, at)?;
@@ -82,15 +86,17 @@ pub fn parse<A: Network, F: Frame>(
     );
     let packet = Packet {
         key: key.reversed(),
-        transport,
-        flags: Flags::NONE,
-        hops: outer.hops,
-        tos: outer.tos,
-        length: outer.total,
-        headers: outer.length + ICMP_HEADER as u16,
+        facts: Facts {
+            transport,
+            flags: Flags::NONE,
+            hops: outer.hops,
+            tos: outer.tos,
+            length: outer.total,
+            headers: outer.length + ICMP_HEADER as u16,
+            macs: link.macs,
+        },
         network: link.network,
         transport_offset: offset,
-        macs: link.macs,
         ethernet: link.ethernet,
         ip: inner_ip::<A, F>(frame, link.network)?,
         segment: icmp,

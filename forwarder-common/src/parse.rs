@@ -1,6 +1,6 @@
 //! From bytes to a [`Packet`]: what the pipeline needs to know, and where it will write.
 
-use core::mem::offset_of;
+use core::{mem::offset_of, ops::Deref};
 
 use network_types::{eth::EthHdr, icmp::Icmpv4Hdr, ip::IpProto, tcp::TcpHdr, udp::UdpHdr};
 
@@ -56,6 +56,24 @@ pub struct Tag {
 pub struct Packet<A> {
     /// The five-tuple as it stands in the packet.
     pub key: FlowKey<A>,
+    /// What matters of it besides.
+    pub facts: Facts,
+    /// Offset of the IP header in the frame, in bytes.
+    pub network: usize,
+    /// Offset of the transport header in the frame, in bytes.
+    pub transport_offset: usize,
+    /// Where the frame begins.
+    pub ethernet: *mut u32,
+    /// The fixed part of the IP header.
+    pub ip: *mut u8,
+    /// The transport header; the IP header where there is none.
+    pub segment: *mut u8,
+}
+
+/// What matters of a packet besides its addresses and ports.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
     /// What follows the IP header.
     pub transport: Transport,
     /// TCP flags; empty for others.
@@ -68,18 +86,17 @@ pub struct Packet<A> {
     pub length: u32,
     /// Bytes of the IP and transport headers with their options.
     pub headers: u16,
-    /// Offset of the IP header in the frame, in bytes.
-    pub network: usize,
-    /// Offset of the transport header in the frame, in bytes.
-    pub transport_offset: usize,
     /// The MAC addresses it came with.
     pub macs: Macs,
-    /// Where the frame begins.
-    pub ethernet: *mut u32,
-    /// The fixed part of the IP header.
-    pub ip: *mut u8,
-    /// The transport header; the IP header where there is none.
-    pub segment: *mut u8,
+}
+
+impl<A> Deref for Packet<A> {
+    type Target = Facts;
+
+    #[inline(always)]
+    fn deref(&self) -> &Facts {
+        &self.facts
+    }
 }
 
 /// Reads how `frame` begins.
@@ -200,15 +217,17 @@ fn assemble<A: Network, F: Frame>(
             destination,
             header.protocol,
         ),
-        transport: segment.transport,
-        flags: segment.flags,
-        hops: header.hops,
-        tos: header.tos,
-        length: header.total,
-        headers: header.length + segment.length,
+        facts: Facts {
+            transport: segment.transport,
+            flags: segment.flags,
+            hops: header.hops,
+            tos: header.tos,
+            length: header.total,
+            headers: header.length + segment.length,
+            macs: link.macs,
+        },
         network: link.network,
         transport_offset: link.network + usize::from(header.length),
-        macs: link.macs,
         ethernet: link.ethernet,
         ip,
         segment: segment.start.unwrap_or(ip),

@@ -101,7 +101,7 @@ fn error<H: Hook, A: Family>(
     let from = source::own(hook.ingress(), to)?.address;
     let quote = answer::quote::<A>(packet.length);
     let unfinished = unfinished(packet, quote);
-    let sum = answer::sum_quote::<A, H>(hook, link.network, quote, unfinished)?;
+    let sum = answer::sum_quote(hook, link.network, quote, unfinished)?;
     let room = answer::room::<A>() as u32;
     if !hook.reshape(link.network as u32 + quote, room) {
         return None;

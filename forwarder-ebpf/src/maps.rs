@@ -14,6 +14,7 @@ use forwarder_common::{
     mapping::{Mapping, MappingKey},
     mss,
     network::Part,
+    parse::Facts,
     reason::Reason,
     rule::{
         Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, NAME_LENGTH, OutboundKey,
@@ -253,6 +254,8 @@ pub struct Scratch {
     pub datagram: Datagram,
     /// A fragment that is put aside.
     pub held: Held,
+    /// What matters of a packet that opens a flow.
+    pub facts: Facts,
     /// See [`forget`].
     pub forgotten: u32,
     /// Which part of its datagram a fragment is.

@@ -1,11 +1,12 @@
 //! A new flow: rule, client check, backend, route, source address. What is found goes to [`Entries`], from
 //! which [`crate::reserve`] makes the flow.
 
+use aya_ebpf::bindings::bpf_fib_lookup;
 use forwarder_common::{
     flow::{CREATED_UNIT, DELIVER, EMIT, FlowEntry, REPLY, Route},
     frame::Transport,
     network::Header,
-    parse::{self, Link, Packet},
+    parse::{self, Facts, Link, Packet},
     reason::Reason,
     rule::{LOCAL, RESET_UNKNOWN, RuleEntry, TO_LOCAL},
     settings::Settings,
@@ -30,13 +31,17 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
         // Only the first fragment has what it takes.
         return Err(Exit::Refused(Reason::NoRule));
     }
-    maps::scratch()?.checked = header.part.is_fragment();
     let packet: Packet<A> = parse::packet(hook, link, &header)?;
-    let settings = pipeline::settings()?;
+    let scratch = maps::scratch()?;
+    scratch.checked = header.part.is_fragment();
+    // From here on the packet's facts are read from a map, so that to the verifier all kinds of packets are
+    // alike.
+    scratch.facts = packet.facts;
     let entries = maps::entries::<A>()?;
     entries.from = packet.key;
-    let rule = admitting_rule(hook, &packet, settings, entries)?;
-    prepare(hook, &packet, rule, settings, entries)?;
+    let settings = pipeline::settings()?;
+    let rule = admitting_rule(hook, &scratch.facts, settings, entries)?;
+    prepare(hook, &scratch.facts, rule, settings, entries, &mut scratch.fib)?;
     Err(Exit::To(Stage::Reserve))
 }
 
@@ -44,7 +49,7 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
 #[inline(always)]
 fn admitting_rule<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet<A>,
+    packet: &Facts,
     settings: &Settings,
     entries: &mut Entries<A>,
 ) -> Result<&'static RuleEntry<A>, Exit> {
@@ -78,7 +83,7 @@ fn admitting_rule<H: Hook, A: Family>(
 #[inline(always)]
 fn outbound<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet<A>,
+    packet: &Facts,
     settings: &Settings,
     entries: &mut Entries<A>,
 ) -> Result<&'static RuleEntry<A>, Reason> {
@@ -104,10 +109,11 @@ fn outbound<H: Hook, A: Family>(
 #[inline(always)]
 fn prepare<H: Hook, A: Family>(
     hook: &H,
-    packet: &Packet<A>,
+    packet: &Facts,
     rule: &RuleEntry<A>,
     settings: &Settings,
     entries: &mut Entries<A>,
+    fib: &mut bpf_fib_lookup,
 ) -> Result<(), Exit> {
     let Entries {
         from,
@@ -122,10 +128,7 @@ fn prepare<H: Hook, A: Family>(
     original.route = Route::default();
     reply.route = Route::default();
     if !local && !(H::EGRESS && to.destination == from.destination) {
-        let way: Resolved<A> = {
-            let fib = &mut maps::scratch()?.fib;
-            route::resolve(hook, packet.tos, from, to, settings, fib)?
-        };
+        let way: Resolved<A> = route::resolve(hook, packet.tos, from, to, settings, fib)?;
         // Before the flow is made: a packet that ends here opens nothing.
         plan::admit(hook, packet, &way.route)?;
         to.source = source::source_address(hook, to, rule, &way)?;

@@ -2,7 +2,7 @@
 
 use forwarder_common::{
     flow::{DELIVER, EMIT, FlowEntry, Route},
-    parse::Packet,
+    parse::{Facts, Packet},
     reason::Reason,
     settings::Settings,
     stage::Exit,
@@ -59,13 +59,9 @@ pub fn way<H: Hook, A: Family>(
     Ok(way)
 }
 
-/// Checks that `packet` may leave by `route`.
+/// Checks that a packet may leave by `route`.
 #[inline(always)]
-pub fn admit<H: Hook, A: Family>(
-    hook: &H,
-    packet: &Packet<A>,
-    route: &Route,
-) -> Result<(), Exit> {
+pub fn admit<H: Hook>(hook: &H, packet: &Facts, route: &Route) -> Result<(), Exit> {
     if packet.hops <= 1 && !H::EGRESS {
         return Err(Exit::Answered(Reason::TtlExpired));
     }

@@ -12,7 +12,7 @@ use forwarder_common::{
     device::Device,
     ethernet::Macs,
     flow::{FlowKey, Route},
-    parse::Packet,
+    parse::Facts,
     reason::Reason,
     rule::LOCAL,
     settings::Settings,
@@ -79,7 +79,7 @@ pub fn resolve<H: Hook, A: Family>(
 
 /// The way back to where `packet` came from, by the `device` it came in by.
 #[inline(always)]
-pub fn back<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, device: &Device, settings: &Settings) -> Route {
+pub fn back<H: Hook>(hook: &H, packet: &Facts, device: &Device, settings: &Settings) -> Route {
     Route::new(
         hook.ingress(),
         settings.generation,
@@ -160,10 +160,7 @@ pub fn mtu(device: &Device, route: u16) -> u16 {
 
 /// Checks that the frame is addressed to its ingress device and returns that device.
 #[inline(always)]
-pub fn check_addressee<H: Hook, A: Family>(
-    hook: &H,
-    packet: &Packet<A>,
-) -> Result<&'static Device, Reason> {
+pub fn check_addressee<H: Hook>(hook: &H, packet: &Facts) -> Result<&'static Device, Reason> {
     // SAFETY: as in `plan::refresh`.
     let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
     if !packet.macs.is_for(device.mac) {

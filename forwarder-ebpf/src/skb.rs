@@ -171,6 +171,11 @@ impl<const EGRESS: bool> Frame for SkbFrame<'_, EGRESS> {
     }
 
     #[inline(always)]
+    fn sum<const N: usize>(&self, offset: usize) -> Option<u32> {
+        self.window.sum::<N>(offset)
+    }
+
+    #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         maps::forget(value)
     }

@@ -196,6 +196,11 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn sum<const N: usize>(&self, offset: usize) -> Option<u32> {
+        self.window.sum::<N>(offset)
+    }
+
+    #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
         maps::forget(value)
     }
