@@ -127,6 +127,11 @@ fn prepare<H: Hook, A: Family>(
     let local = rule.flags & TO_LOCAL != 0;
     original.route = Route::default();
     reply.route = Route::default();
+    if local && let Some(own) = source::own(hook.ingress(), from.source) {
+        // As netfilter's REDIRECT: the address that this host would answer the client from by itself, so
+        // that a socket bound to no address answers from where it was asked.
+        to.destination = own.address;
+    }
     if !local && !(H::EGRESS && to.destination == from.destination) {
         let way: Resolved<A> = route::resolve(hook, packet.tos, from, to, settings, fib)?;
         // Before the flow is made: a packet that ends here opens nothing.

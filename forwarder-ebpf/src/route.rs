@@ -50,23 +50,21 @@ pub fn resolve<H: Hook, A: Family>(
     let generation = unsafe { (&raw const settings.generation).read_volatile() };
     fill(fib, tos, from, to);
     let answer = ask(hook, fib)?;
+    // SAFETY: as in `plan::refresh`.
+    let device = unsafe { DEVICES.get(fib.ifindex) }.ok_or(Reason::UnknownDevice)?;
+    // SAFETY: every member of the union is a 16-bit integer.
+    let mtu = mtu(device, unsafe { fib.__bindgen_anon_1.mtu_result });
     let route = match answer {
         Answer::Neighbour if H::FAST => return Err(Reason::NoNeighbour),
-        // The kernel sends this one, and looks at its length then.
-        Answer::Neighbour => Route::new(fib.ifindex, 0, Macs::default(), u16::MAX, 0),
-        Answer::Route => {
-            // SAFETY: as in `plan::refresh`.
-            let device = unsafe { DEVICES.get(fib.ifindex) }.ok_or(Reason::UnknownDevice)?;
-            // SAFETY: every member of the union is a 16-bit integer.
-            let route_mtu = unsafe { fib.__bindgen_anon_1.mtu_result };
-            Route::new(
-                fib.ifindex,
-                generation,
-                Macs::new(fib.dmac, fib.smac),
-                mtu(device, route_mtu),
-                device.flags as u16,
-            )
-        }
+        // The kernel writes the MACs, and asks for them first.
+        Answer::Neighbour => Route::new(fib.ifindex, 0, Macs::default(), mtu, 0),
+        Answer::Route => Route::new(
+            fib.ifindex,
+            generation,
+            Macs::new(fib.dmac, fib.smac),
+            mtu,
+            device.flags as u16,
+        ),
     };
     // The helper has put the gateway in place of the destination, and its family in place of ours.
     let next_hop = if fib.family == A::FAMILY {

@@ -301,10 +301,13 @@ fn strays(engine: Engine, family: Family) -> Result<Outcome> {
         for (name, capture) in ["client", "server"].into_iter().zip(&captures) {
             capture.wait_errors(1)?;
             let text = capture.errors()?.join("\n");
-            outcome = outcome.with(
-                name,
-                text.replace(&format!(":{} ", hidden.port()), ":PORT "),
-            );
+            // The hidden port is the gateway's choice, and it may be the client's own.
+            let chosen = format!("10.1.0.1:{} ", hidden.port());
+            let chosen_v6 = format!("[2001:db8:a::1]:{} ", hidden.port());
+            let text = text
+                .replace(&chosen, "10.1.0.1:PORT ")
+                .replace(&chosen_v6, "[2001:db8:a::1]:PORT ");
+            outcome = outcome.with(name, text);
         }
         Ok(outcome)
     })
