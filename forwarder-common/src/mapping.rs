@@ -34,8 +34,8 @@ pub struct Mapping<A> {
     pub address: A,
     /// Its port, network byte order.
     pub port_be: u16,
-    /// Zero.
-    pub padding: u16,
+    /// 1 if everybody may send to the translated port, not only whom the client has sent to.
+    pub unfiltered: u16,
     /// Slot of the rule that made it.
     pub rule: u32,
     /// `bpf_jiffies64` when a flow was last made with it, low 32 bits. A mapping lives for as long as one

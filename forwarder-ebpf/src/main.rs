@@ -22,6 +22,7 @@ mod route;
 mod rules;
 mod skb;
 mod source;
+mod stranger;
 mod tc;
 mod tell;
 mod window;

@@ -20,7 +20,7 @@ use crate::{
     pipeline, plan,
     route::{self, Resolved},
     rules::{self, Scope},
-    source,
+    source, stranger,
 };
 
 /// Prepares a flow for a packet that has none, if a rule wants it.
@@ -40,8 +40,14 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let entries = maps::entries::<A>()?;
     entries.from = packet.key;
     let settings = pipeline::settings()?;
-    let rule = admitting_rule(hook, &scratch.facts, settings, entries)?;
-    prepare(hook, &scratch.facts, rule, settings, entries, &mut scratch.fib)?;
+    let (facts, fib) = (&scratch.facts, &mut scratch.fib);
+    match admitting_rule(hook, facts, settings, entries) {
+        Ok(rule) => prepare(hook, facts, rule, settings, entries, fib)?,
+        Err(Exit::Refused(Reason::NoRule)) => {
+            stranger::admit(hook, facts, settings, entries, fib)?;
+        }
+        Err(exit) => return Err(exit),
+    }
     Err(Exit::To(Stage::Reserve))
 }
 

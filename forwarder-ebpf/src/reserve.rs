@@ -9,7 +9,7 @@ use forwarder_common::{
     parse::{TCP, UDP},
     port::{ATTEMPTS, Ports},
     reason::Reason,
-    rule::{ENDPOINT_INDEPENDENT, TO_LOCAL},
+    rule::{ENDPOINT_INDEPENDENT, TO_LOCAL, UNFILTERED},
     settings::Settings,
     stage::{Exit, Stage},
 };
@@ -154,6 +154,12 @@ fn outside<A: Family>(entries: &mut Entries<A>) {
     };
 }
 
+/// [`Mapping::unfiltered`] of the rule's mappings.
+#[inline(always)]
+fn unfiltered<A: Family>(entries: &Entries<A>) -> u16 {
+    u16::from(entries.rule_flags & UNFILTERED != 0)
+}
+
 /// The port that stands for the client's socket already, at the address that it is to have.
 #[inline(always)]
 fn mapped<A: Family>(entries: &mut Entries<A>) -> Option<u16> {
@@ -170,7 +176,7 @@ fn map<A: Family>(entries: &mut Entries<A>) -> bool {
     entries.mapping = Mapping {
         address: entries.from.source,
         port_be: entries.from.source_port_be,
-        padding: 0,
+        unfiltered: unfiltered(entries),
         rule: entries.reply.rule,
         last_used: entries.reply.last_seen,
     };
@@ -191,7 +197,7 @@ fn note<A: Family>(entries: &mut Entries<A>) {
     entries.mapping = Mapping {
         address: entries.to.source,
         port_be: entries.to.source_port_be,
-        padding: 0,
+        unfiltered: unfiltered(entries),
         rule: entries.reply.rule,
         last_used: entries.reply.last_seen,
     };
