@@ -245,13 +245,15 @@ impl Segment {
     /// Reads the segment that `packet` is. `None` for a RST, which is never answered, and for a packet with
     /// IP options or extension headers, in whose place a RST does not fit.
     #[inline(always)]
-    pub fn read<A: Network>(packet: &Packet<A>) -> Option<Self> {
+    pub fn read<A: Network, F: Frame>(frame: &F, packet: &Packet<A>) -> Option<Self> {
         let header = packet.transport_offset - packet.network;
         if packet.flags.resets() || header != A::HEADER {
             return None;
         }
-        let segment = packet.segment;
-        // SAFETY: `parse` bounds-checked twenty bytes.
+        // Bounds-checked anew: old verifiers forget which packets were seen to be TCP.
+        let offset = frame.forget(packet.transport_offset as u32) & MASK;
+        let segment: *const u8 = frame.at::<[u8; TCP_HEADER as usize]>(offset as usize)?.cast();
+        // SAFETY: `at` bounds-checked twenty bytes.
         let sequence: u32 = unsafe { frame::read_field(segment, 4) };
         // SAFETY: as above.
         let acknowledgment: u32 = unsafe { frame::read_field(segment, 8) };

@@ -18,6 +18,8 @@ use crate::{
 
 /// Answers that one CPU gives in [`PERIOD`], as the kernel's `net.ipv4.icmp_msgs_per_sec` has it.
 const MOST: u32 = 1000;
+/// Bounds where a checksum field may be, for the verifier.
+const MASK: u32 = 0x0fff;
 /// One second in nanoseconds.
 const PERIOD: u64 = 1_000_000_000;
 
@@ -80,7 +82,7 @@ fn allowed() -> Option<bool> {
 
 #[inline(always)]
 fn reset<H: Hook, A: Family>(hook: &mut H, packet: &Packet<A>, back: Back) -> Option<()> {
-    let segment = Segment::read(packet)?;
+    let segment = Segment::read(hook, packet)?;
     let key = packet.key.reversed();
     let length = packet.network as u32 + answer::reset_length::<A>();
     if !hook.reshape(length, 0) {
@@ -100,7 +102,7 @@ fn error<H: Hook, A: Family>(
     let to = packet.key.source;
     let from = source::own(hook.ingress(), to)?.address;
     let quote = answer::quote::<A>(packet.length);
-    let unfinished = unfinished(packet, quote);
+    let unfinished = unfinished(hook, packet, quote);
     let sum = answer::sum_quote(hook, link.network, quote, unfinished)?;
     let room = answer::room::<A>() as u32;
     if !hook.reshape(link.network as u32 + quote, room) {
@@ -122,7 +124,11 @@ fn error<H: Hook, A: Family>(
 /// Where the transport header begins in the quote, and the checksum field's value, if that holds no more
 /// than the pseudo-header's sum.
 #[inline(always)]
-fn unfinished<A: Family>(packet: &Packet<A>, quote: u32) -> Option<(usize, u16)> {
+fn unfinished<H: Hook, A: Family>(
+    hook: &H,
+    packet: &Packet<A>,
+    quote: u32,
+) -> Option<(usize, u16)> {
     let field = match packet.transport {
         Transport::Tcp | Transport::Udp => packet.transport.checksum_offset(),
         _ => return None,
@@ -131,8 +137,10 @@ fn unfinished<A: Family>(packet: &Packet<A>, quote: u32) -> Option<(usize, u16)>
     if (header + field + 2) as u32 > quote {
         return None;
     }
-    // SAFETY: `parse` bounds-checked the transport header.
-    let check: u16 = unsafe { frame::read_field(packet.segment, field) };
+    // Bounds-checked anew, as in `Segment::read`.
+    let offset = hook.forget((packet.transport_offset + field) as u32) & MASK;
+    // SAFETY: `at` bounds-checks it.
+    let check: u16 = unsafe { frame::read(hook.at(offset as usize)?) };
     let length = packet.length - header as u32;
     let pseudo = answer::Sum::pseudo(&packet.key, packet.key.protocol, length).fold();
     (check == pseudo).then_some((header, check))
