@@ -22,6 +22,9 @@ pub(super) const EGRESS: &str = "forwarder_egress";
 /// Reads the kernel's clocks.
 const CLOCK: &str = "forwarder_clock";
 
+/// How often a load is repeated that a signal has interrupted: as often as libbpf does it.
+const INTERRUPTIONS: u32 = 4;
+
 /// The loaded programs.
 pub(super) struct Programs {
     ebpf: Ebpf,
@@ -49,11 +52,18 @@ impl Programs {
     /// Loads every program of the object, and makes the stages reachable.
     pub(super) fn load(mut ebpf: Ebpf) -> anyhow::Result<Self> {
         for (name, program) in ebpf.programs_mut() {
-            let loaded = match program {
-                Program::Xdp(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
+            let mut load = || match program {
+                Program::Xdp(program) => Ok(program.load()),
+                Program::SchedClassifier(program) => Ok(program.load()),
                 _ => anyhow::bail!("the eBPF object has a program `{name}` of another kind"),
             };
+            let mut loaded = load()?;
+            for _ in 0..INTERRUPTIONS {
+                if !was_interrupted(&loaded) {
+                    break;
+                }
+                loaded = load()?;
+            }
             loaded.with_context(|| refused(name))?;
         }
         let mut tables = Vec::new();
@@ -88,7 +98,10 @@ impl Programs {
     pub(super) fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         let mut costs = Vec::new();
         for (name, program) in self.ebpf.programs() {
-            costs.push((name.to_owned(), program.info()?.verified_instruction_count()));
+            costs.push((
+                name.to_owned(),
+                program.info()?.verified_instruction_count(),
+            ));
         }
         costs.sort();
         Ok(costs)
@@ -126,19 +139,21 @@ impl Programs {
         })
     }
 
-    pub(super) fn run_tc(
+    /// Runs a TC program over a packet that came in by the first of `devices`, 0 for none, and is at the second.
+    fn run_classifier(
         &mut self,
+        name: &str,
         packet: &[u8],
-        ingress: u32,
+        devices: [u32; 2],
         segment: u32,
     ) -> anyhow::Result<TestRun> {
         // struct __sk_buff: ingress_ifindex and ifindex are at offsets 36 and 40, gso_size at 176.
         let mut context = [0_u8; 192];
-        context[36..40].copy_from_slice(&ingress.to_ne_bytes());
-        context[40..44].copy_from_slice(&ingress.to_ne_bytes());
+        context[36..40].copy_from_slice(&devices[0].to_ne_bytes());
+        context[40..44].copy_from_slice(&devices[1].to_ne_bytes());
         context[176..180].copy_from_slice(&segment.to_ne_bytes());
         let mut output = vec![0; packet.len() + 256];
-        let result = self.tc(TC)?.test_run(TestRunOptions {
+        let result = self.tc(name)?.test_run(TestRunOptions {
             data_in: Some(packet),
             data_out: Some(&mut output),
             ctx_in: Some(&context),
@@ -166,7 +181,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses the test run.
     pub fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
-        self.programs.run_tc(packet, ingress, 0)
+        self.run_tc_super(packet, ingress, 0)
     }
 
     /// As [`Datapath::run_tc`] for a super-packet that will be cut up into segments of `segment` bytes of
@@ -180,7 +195,17 @@ impl Datapath {
         ingress: u32,
         segment: u32,
     ) -> anyhow::Result<TestRun> {
-        self.programs.run_tc(packet, ingress, segment)
+        let devices = [ingress; 2];
+        self.programs.run_classifier(TC, packet, devices, segment)
+    }
+
+    /// Runs the egress program over `packet` as if this host sent it and it was about to leave by the device
+    /// `egress`.
+    ///
+    /// # Errors
+    /// The kernel refuses the test run.
+    pub fn run_egress(&mut self, packet: &[u8], egress: u32) -> anyhow::Result<TestRun> {
+        self.programs.run_classifier(EGRESS, packet, [0, egress], 0)
     }
 
     /// Instructions the verifier walked through, by program; `None` before Linux 5.16 (aba64c7da983).
@@ -200,6 +225,12 @@ where
         .program_mut(name)
         .with_context(|| format!("the eBPF object has no program `{name}`"))?;
     Ok(program.try_into()?)
+}
+
+/// The verifier gives up with `EAGAIN` when a signal is pending (`do_check` in kernel/bpf/verifier.c).
+fn was_interrupted(loaded: &Result<(), ProgramError>) -> bool {
+    matches!(loaded, Err(ProgramError::LoadError { io_error, .. })
+        if io_error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 fn refused(name: &str) -> String {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use forwarder::config::{self, Config};
 use forwarder::datapath::{Flow, Link, RuleSet, Sizes, TestRun};
-use forwarder_common::device::HANDOFF;
-use forwarder_common::reason::{Reason, Verdict};
 use forwarder_common::settings::Settings;
 use tests::netns::Namespace;
-use tests::packet::{Packet, assert_frame};
+use tests::packet::Packet;
 
+use super::family::Family;
 use super::flows::Tuple;
 use super::loaded::Loaded;
 use super::topology::{self, Device};
@@ -21,6 +20,27 @@ pub enum Hook {
     Xdp,
     /// The slow path, on its own.
     Tc,
+    /// What this host itself sends: packets do not come in by a device but are about to leave by one.
+    Egress,
+}
+
+/// Where a test runs.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    hook: Hook,
+    family: Family,
+}
+
+impl From<Hook> for At {
+    fn from(hook: Hook) -> Self {
+        (hook, Family::V4).into()
+    }
+}
+
+impl From<(Hook, Family)> for At {
+    fn from((hook, family): (Hook, Family)) -> Self {
+        Self { hook, family }
+    }
 }
 
 /// Table sizes unless a test asks for others.
@@ -64,6 +84,8 @@ pub struct Bench {
     pub datapath: Loaded,
     /// Which program [`Bench::run`] runs.
     pub hook: Hook,
+    /// What rules, addresses and packets are put into, see [`Family`].
+    pub family: Family,
     /// Payload of the segments that packets on TC are to be cut up into; 0 for packets as they are.
     pub segment: u32,
     /// The configuration in force.
@@ -73,12 +95,13 @@ pub struct Bench {
 
 impl Bench {
     /// A gateway with `rules` and default sizes.
-    pub fn new(hook: Hook, rules: &str) -> Self {
-        Self::with(hook, &Setup::new(rules))
+    pub fn new(at: impl Into<At>, rules: &str) -> Self {
+        Self::with(at, &Setup::new(rules))
     }
 
     /// A gateway as `setup` has it.
-    pub fn with(hook: Hook, setup: &Setup) -> Self {
+    pub fn with(at: impl Into<At>, setup: &Setup) -> Self {
+        let At { hook, family } = at.into();
         let namespace = topology::create();
         let links = topology::links(&namespace);
         let addresses = topology::addresses(&links);
@@ -89,8 +112,9 @@ impl Bench {
             indices: indices.collect(),
             datapath: Loaded::of(setup.sizes),
             hook,
+            family,
             segment: 0,
-            config: configuration(&setup.rules),
+            config: configuration(&family.text(&setup.rules)),
             namespace,
         };
         bench.datapath.set_devices(&links).expect("devices");
@@ -109,7 +133,7 @@ impl Bench {
 
     /// Makes `rules` the rules in force.
     pub fn reload(&mut self, rules: &str) {
-        self.config = configuration(rules);
+        self.config = configuration(&self.family.text(rules));
         let indices = &self.indices;
         let index = |name: &str| {
             let named = |device: &&Device| device.name() == name;
@@ -142,91 +166,13 @@ impl Bench {
         let run = || match hook {
             Hook::Xdp => datapath.run_xdp(frame, index),
             Hook::Tc => datapath.run_tc_super(frame, index, segment),
+            Hook::Egress => datapath.run_egress(frame, index),
         };
         self.namespace.run(run)?
     }
 
-    /// Sends `packet` in by `from` and asserts that it leaves by `to` as `expected`: verdict, every byte, egress
-    /// device, and that it was counted once, with its length, under this hook.
-    #[track_caller]
-    pub fn forwards(&mut self, from: Device, packet: &Packet, to: Device, expected: &Packet) {
-        let out = self.passes_through(from, packet, to);
-        assert_frame(&out, expected);
-    }
-
-    /// As [`Bench::forwards`] where the bytes are not known beforehand: returns them.
-    #[track_caller]
-    pub fn passes_through(&mut self, from: Device, packet: &Packet, to: Device) -> Vec<u8> {
-        let run = self.sends(from, packet);
-        if self.hook == Hook::Xdp {
-            let tx = run.verdict == verdicts::XDP_TX;
-            assert_eq!(tx, from == to, "back out by the same device");
-        }
-        let egress = self.egress(packet);
-        assert_eq!(egress, Some(self.index(to)), "egress device");
-        run.packet
-    }
-
-    /// As [`Bench::passes_through`] for a packet whose flow does not know its egress device.
-    #[track_caller]
-    pub fn leaves(&mut self, from: Device, packet: &Packet) -> Vec<u8> {
-        self.sends(from, packet).packet
-    }
-
-    #[track_caller]
-    fn sends(&mut self, from: Device, packet: &Packet) -> TestRun {
-        let frame = packet.to_bytes();
-        let mut wanted = self.counted();
-        let run = self.run(from, &frame);
-        let verdicts = match self.hook {
-            Hook::Tc => [verdicts::TC_REDIRECT; 2],
-            Hook::Xdp => [verdicts::XDP_TX, verdicts::XDP_REDIRECT],
-        };
-        let counted = self.counted();
-        wanted.packets[self.hook as usize] += 1;
-        wanted.bytes += ip_length(&frame);
-        assert_eq!(counted, wanted, "counters of a forwarded packet");
-        assert!(verdicts.contains(&run.verdict), "verdict {}", run.verdict);
-        run
-    }
-
-    /// Sends `packet` in by `from` and asserts that it is not forwarded for `reason`: verdict, not one byte
-    /// changed, and this reason, once, the only thing counted.
-    #[track_caller]
-    pub fn refuses(&mut self, from: Device, packet: &Packet, reason: Reason) {
-        self.refuses_frame(from, &packet.to_bytes(), reason);
-    }
-
-    /// As [`Bench::refuses`], for what is no [`Packet`].
-    #[track_caller]
-    pub fn refuses_frame(&mut self, from: Device, frame: &[u8], reason: Reason) {
-        let mut wanted = self.counted();
-        let run = self.run(from, frame);
-        *wanted.reasons.entry(reason.name()).or_default() += 1;
-        let counted = self.counted();
-        assert_eq!(counted, wanted, "counters of a refused packet");
-        let handed_off = self.hook == Hook::Xdp && reason.verdict() == Verdict::SlowPath;
-        let mut bytes = Vec::new();
-        if handed_off {
-            // The test run gives the metadata out in front of the frame.
-            bytes.extend(HANDOFF.to_ne_bytes());
-        }
-        bytes.extend(frame);
-        assert_eq!(run.packet, bytes, "{} changed the packet", reason.name());
-        assert_eq!(run.verdict, self.verdict_of(reason), "{}", reason.name());
-    }
-
-    fn verdict_of(&self, reason: Reason) -> u32 {
-        match (self.hook, reason.verdict()) {
-            (Hook::Xdp, Verdict::Pass | Verdict::SlowPath) => verdicts::XDP_PASS,
-            (Hook::Xdp, Verdict::Drop) => verdicts::XDP_DROP,
-            (Hook::Tc, Verdict::Pass) => verdicts::TC_UNSPEC,
-            (Hook::Tc, _) => verdicts::TC_SHOT,
-        }
-    }
-
     /// The device that packets like `packet` leave by.
-    fn egress(&self, packet: &Packet) -> Option<u32> {
+    pub fn egress(&self, packet: &Packet) -> Option<u32> {
         let wanted = Tuple::of(packet);
         self.flows().into_iter().find_map(|flow| {
             let directions = [
@@ -250,25 +196,19 @@ impl Bench {
 
     /// Runs `ip` commands in the gateway.
     pub fn ip(&self, lines: &str) {
-        self.namespace.ip(lines).expect("ip");
+        let lines = self.family.text(lines);
+        let run = match self.family {
+            Family::V4 => self.namespace.ip(&lines),
+            Family::V6 => self.namespace.ip6(&lines),
+        };
+        run.expect("ip");
     }
-}
 
-/// Return values of programs, from include/uapi/linux/{bpf,pkt_cls}.h.
-mod verdicts {
-    pub const XDP_DROP: u32 = 1;
-    pub const XDP_PASS: u32 = 2;
-    pub const XDP_TX: u32 = 3;
-    pub const XDP_REDIRECT: u32 = 4;
-    /// TC_ACT_UNSPEC is -1.
-    pub const TC_UNSPEC: u32 = u32::MAX;
-    pub const TC_SHOT: u32 = 2;
-    pub const TC_REDIRECT: u32 = 7;
-}
-
-/// "Total length" of a frame's IPv4 header.
-fn ip_length(frame: &[u8]) -> u64 {
-    u64::from(u16::from_be_bytes([frame[16], frame[17]]))
+    /// Sets `forwarding` of a device, `all` for all of them.
+    pub fn forwarding(&self, device: &str, value: &str) {
+        let key = format!("net/{}/conf/{device}/forwarding", self.family.word());
+        self.namespace.sysctl(&key, value).expect("a sysctl");
+    }
 }
 
 fn configuration(rules: &str) -> Config {

@@ -8,6 +8,7 @@ use rstest::rstest;
 use tests::packet::tcp_flags::{ACK, FIN, RST, SYN};
 
 use super::bench::{Bench, Hook};
+use super::family::Family;
 use super::traffic::{Connection, LISTENER, SERVER, tcp, udp};
 use super::translate::RULE;
 
@@ -42,9 +43,12 @@ fn sweep(bench: &mut Bench, seconds: u64, removed: u64, left: &[String]) {
 }
 
 #[rstest]
-fn every_state_has_its_time(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn every_state_has_its_time(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     const DAY: u64 = 24 * 60 * 60;
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let [unreplied, stream, syn_sent, established, time_wait, reset] =
         [1, 2, 3, 4, 5, 6].map(client);
     unreplied.send(&mut bench, &udp());
@@ -86,8 +90,11 @@ fn every_state_has_its_time(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 
 /// A packet of either direction keeps both.
 #[rstest]
-fn one_direction_keeps_the_other(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn one_direction_keeps_the_other(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = client(1);
     connection.send(&mut bench, &udp());
     connection.answer(&mut bench, &udp());
@@ -113,10 +120,13 @@ fn one_direction_keeps_the_other(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 
 /// An end that the sweep has made free is taken by the next client.
 #[rstest]
-fn an_expired_flow_gives_its_port_back(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn an_expired_flow_gives_its_port_back(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let mut setup = super::bench::Setup::new(&format!("{RULE}source = \"masquerade\"\n"));
     setup.ports = (25_000, 25_000);
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     for host in 1..4 {
         let connection = Connection {
             source: "10.0.0.1:25000".to_owned(),

@@ -2,12 +2,22 @@
 //!
 //! Every packet is checked for its verdict, for every byte that came out, and for everything that was counted.
 
+mod answer;
 mod bench;
+mod checks;
 mod cost;
 mod counted;
+mod ended;
+mod expected;
 mod expiry;
+mod family;
 mod flows;
+mod hairpin;
+mod icmp;
 mod loaded;
+mod local;
+mod mss;
+mod output;
 mod ports;
 mod refused;
 mod reload;

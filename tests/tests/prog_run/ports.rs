@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{assert_frame, tcp_flags};
+use tests::packet::{IcmpError, Packet, assert_frame, tcp_flags};
 
 use super::bench::{Bench, Hook, PORTS, SMALL, Setup};
+use super::family::Family;
 use super::flows::{Tuple, decode};
 use super::topology::Device;
 use super::traffic::{Connection, LISTENER, SERVER, tcp, udp};
@@ -19,13 +20,21 @@ const MASQUERADE: &str = "source = \"masquerade\"\n";
 fn open(bench: &mut Bench, client: &str, listener: &str, source: &str) -> Connection {
     let guess = Connection::new(client, listener, &format!("{source}:1"), SERVER);
     let out = bench.passes_through(Device::Wan, &guess.request(udp()), Device::Lan);
+    let found = Tuple::of(&decode(&out)).source;
     let connection = Connection {
-        source: Tuple::of(&decode(&out)).source.to_string(),
+        source: format!("{source}:{}", found.port()),
         ..guess
     };
-    assert!(connection.source.starts_with(&format!("{source}:")));
-    assert_frame(&out, &connection.forwarded(udp()));
+    let expected = bench.family.packet(&connection.forwarded(udp()));
+    assert_frame(&out, &expected);
     connection
+}
+
+/// Asserts that there is no port for a datagram of a client.
+#[track_caller]
+fn exhausted(bench: &mut Bench, packet: &Packet) {
+    let expected = bench.error(Device::Wan, IcmpError::Prohibited, packet);
+    bench.answers(Device::Wan, packet, Reason::PortsExhausted, &expected);
 }
 
 fn port(connection: &Connection) -> u16 {
@@ -36,9 +45,10 @@ fn port(connection: &Connection) -> u16 {
 #[rstest]
 fn two_clients_with_one_port_get_two(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values("masquerade", "10.0.0.77")] source: &str,
 ) {
-    let mut bench = Bench::new(hook, &format!("{RULE}source = {source:?}\n"));
+    let mut bench = Bench::new((hook, family), &format!("{RULE}source = {source:?}\n"));
     let address = match source {
         "masquerade" => "10.0.0.1",
         fixed => fixed,
@@ -63,9 +73,10 @@ fn two_clients_with_one_port_get_two(
 #[rstest]
 fn a_port_outside_the_range_is_not_kept(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values(0, 1, 19_999, 30_000, 65_535)] own: u16,
 ) {
-    let mut bench = Bench::new(hook, &format!("{RULE}{MASQUERADE}"));
+    let mut bench = Bench::new((hook, family), &format!("{RULE}{MASQUERADE}"));
     let client = format!("198.51.100.7:{own}");
     let connection = open(&mut bench, &client, LISTENER, "10.0.0.1");
     assert!((PORTS.0..=PORTS.1).contains(&port(&connection)));
@@ -76,9 +87,10 @@ fn a_port_outside_the_range_is_not_kept(
 #[rstest]
 fn a_preserved_port_may_be_anything(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values(1, 19_999, 65_535)] own: u16,
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let client = format!("198.51.100.7:{own}");
     let connection = Connection::new(&client, LISTENER, &client, SERVER);
     connection.handshake(&mut bench);
@@ -87,8 +99,11 @@ fn a_preserved_port_may_be_anything(
 
 /// One client, one of its ports, two public addresses, one backend: the backend must see two connections.
 #[rstest]
-fn two_listeners_of_one_backend_do_not_collide(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, &RULE.replace("203.0.113.5", "*"));
+fn two_listeners_of_one_backend_do_not_collide(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), &RULE.replace("203.0.113.5", "*"));
     let client = "198.51.100.7:25000";
     let first = open(&mut bench, client, "203.0.113.5:110", "198.51.100.7");
     let second = open(&mut bench, client, "203.0.113.6:110", "198.51.100.7");
@@ -102,16 +117,20 @@ fn two_listeners_of_one_backend_do_not_collide(#[values(Hook::Xdp, Hook::Tc)] ho
 
 /// The reserve is checked against both tables: a port of an established connection is not handed out again.
 #[rstest]
-fn a_port_of_an_established_connection_is_taken(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn a_port_of_an_established_connection_is_taken(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let mut setup = Setup::new(&format!("{RULE}{MASQUERADE}"));
     setup.ports = (25_000, 25_000);
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     let first = Connection::new("198.51.100.7:25000", LISTENER, "10.0.0.1:25000", SERVER);
     first.handshake(&mut bench);
     bench.counts(1, 0);
     let second = Connection::new("198.51.100.8:25000", LISTENER, "10.0.0.1:25000", SERVER);
     let packet = second.request(tcp(tcp_flags::SYN));
-    bench.refuses(Device::Wan, &packet, Reason::PortsExhausted);
+    let expected = bench.reset(&packet);
+    bench.answers(Device::Wan, &packet, Reason::PortsExhausted, &expected);
     bench.counts(1, 0);
     first.answer(&mut bench, &tcp(tcp_flags::ACK));
     // Another protocol has ports of its own.
@@ -124,13 +143,14 @@ fn a_port_of_an_established_connection_is_taken(#[values(Hook::Xdp, Hook::Tc)] h
 #[case::a_hundred((20_000, 20_099), 100)]
 fn ports_run_out(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] ports: (u16, u16),
     #[case] count: usize,
 ) {
     let mut setup = Setup::new(&format!("{RULE}{MASQUERADE}"));
     setup.ports = ports;
     setup.sizes.flows = 128;
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     let mut taken = BTreeSet::new();
     let mut connections = Vec::new();
     let mut refused = 0;
@@ -140,7 +160,7 @@ fn ports_run_out(
         // The search is bounded, so the last free ports of many may be missed; none is ever given twice.
         if taken.len() == count || (count > 64 && taken.len() > count * 4 / 5) {
             if taken.len() == count {
-                bench.refuses(Device::Wan, &wanted.request(udp()), Reason::PortsExhausted);
+                exhausted(&mut bench, &wanted.request(udp()));
                 refused += 1;
             }
             continue;
@@ -167,14 +187,17 @@ fn ports_run_out(
 
 /// As many connections by one address as ports, towards every backend.
 #[rstest]
-fn ports_are_counted_by_backend(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn ports_are_counted_by_backend(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let other = RULE
         .replace("pop3", "other")
         .replace(":110", ":995")
         .replace("10.0.0.2", "10.0.0.3");
     let mut setup = Setup::new(&format!("{RULE}{MASQUERADE}{other}{MASQUERADE}"));
     setup.ports = (25_000, 25_000);
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     for (listener, backend) in [(LISTENER, SERVER), ("203.0.113.5:995", "10.0.0.3:995")] {
         let connection = Connection::new("198.51.100.7:25000", listener, "10.0.0.1:25000", backend);
         connection.send(&mut bench, &udp());
@@ -183,10 +206,13 @@ fn ports_are_counted_by_backend(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 }
 
 #[rstest]
-fn the_hosts_own_ports_are_left_out(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn the_hosts_own_ports_are_left_out(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let mut setup = Setup::new(&format!("{RULE}{MASQUERADE}"));
     setup.ports = (20_000, 20_003);
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     let mut settings = bench.datapath.settings().expect("settings");
     (settings.local_first, settings.local_last) = (20_001, 20_002);
     bench.datapath.set_settings(settings).expect("settings");
@@ -198,16 +224,19 @@ fn the_hosts_own_ports_are_left_out(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
     }
     assert_eq!(taken, BTreeSet::from([20_000, 20_003]));
     let third = Connection::new("198.51.100.3:20001", LISTENER, "10.0.0.1:1", SERVER);
-    bench.refuses(Device::Wan, &third.request(udp()), Reason::PortsExhausted);
+    exhausted(&mut bench, &third.request(udp()));
 }
 
 /// One client is one address to the backend (RFC 4787 REQ-2), and clients spread.
 #[rstest]
-fn a_pool_gives_every_client_one_address(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn a_pool_gives_every_client_one_address(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let rule = format!("{RULE}source = \"10.0.0.254-10.0.1.1\"\n");
     let mut setup = Setup::new(&rule);
     setup.sizes.flows = 128;
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     let mut sources = BTreeSet::new();
     for host in 0..32 {
         let mut of_client = BTreeSet::new();
@@ -224,11 +253,14 @@ fn a_pool_gives_every_client_one_address(#[values(Hook::Xdp, Hook::Tc)] hook: Ho
         assert_eq!(of_client.len(), 1, "client {host}: {of_client:?}");
         sources.extend(of_client);
     }
-    let sources: Vec<_> = sources.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        sources,
-        ["10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1"]
-    );
+    let wanted = [
+        [10, 0, 0, 254],
+        [10, 0, 0, 255],
+        [10, 0, 1, 0],
+        [10, 0, 1, 1],
+    ];
+    let wanted = wanted.map(|octets| family.address(octets.into()));
+    assert_eq!(sources, BTreeSet::from(wanted));
 }
 
 fn client(host: u8) -> Connection {
@@ -237,10 +269,13 @@ fn client(host: u8) -> Connection {
 }
 
 #[rstest]
-fn a_full_flow_table_refuses_and_forgets_nobody(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn a_full_flow_table_refuses_and_forgets_nobody(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let mut setup = Setup::new(RULE);
     setup.sizes.flows = 2;
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     client(1).send(&mut bench, &udp());
     client(2).send(&mut bench, &udp());
     bench.refuses(
@@ -264,10 +299,13 @@ fn a_full_flow_table_refuses_and_forgets_nobody(#[values(Hook::Xdp, Hook::Tc)] h
 }
 
 #[rstest]
-fn a_syn_flood_leaves_the_others_alone(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn a_syn_flood_leaves_the_others_alone(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let mut setup = Setup::new(RULE);
     setup.sizes.half_open = 2;
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     client(1).handshake(&mut bench);
     client(2).send(&mut bench, &tcp(tcp_flags::SYN));
     client(3).send(&mut bench, &tcp(tcp_flags::SYN));

@@ -2,9 +2,12 @@
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{Packet, tcp_flags};
+use tests::packet::{Checksum, Extension, Packet, Transport, tcp_flags};
 
 use super::bench::{Bench, Hook};
+use super::counted::Counted;
+use super::family::Family;
+use super::flows::decode;
 use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, syn, tcp, udp};
 use super::translate::RULE;
@@ -37,7 +40,10 @@ fn arp() -> Vec<u8> {
     Reason::NoRule
 )]
 #[case::vlan(to(Packet::syn(CLIENT, LISTENER).with_vlan(7)), Reason::ForeignVlan)]
-#[case::icmp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 8, 0, [0; 4])), Reason::NoRule)]
+#[case::icmp(
+    to(Packet::echo_request("198.51.100.7", "203.0.113.5", 1, 1)),
+    Reason::NoRule
+)]
 #[case::icmp_timestamp(to(Packet::icmp("198.51.100.7", "203.0.113.5", 13, 0, [0; 4])), Reason::NotTransport)]
 #[case::gre(to(Packet::other("198.51.100.7", "203.0.113.5", 47).with_payload(&[0; 64])), Reason::NotTransport)]
 #[case::multicast(to(Packet::udp(CLIENT, "224.0.0.251:110")), Reason::NotUnicast)]
@@ -72,8 +78,11 @@ fn passed_untouched(
 
 /// A backend that speaks first, or after its flow has expired, is nobody's reply.
 #[rstest]
-fn a_reply_without_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_reply_without_flow(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     for packet in [tcp(tcp_flags::SYN | tcp_flags::ACK), syn(), udp()] {
         bench.refuses(Device::Lan, &connection.reply(packet), Reason::NoRule);
@@ -96,8 +105,11 @@ fn a_reply_without_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 
 /// A tuple that is its own reply cannot have two directions, and leaves nothing behind.
 #[rstest]
-fn a_packet_from_its_own_destination(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, &RULE.replace("203.0.113.5", "*"));
+fn a_packet_from_its_own_destination(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), &RULE.replace("203.0.113.5", "*"));
     for packet in [syn(), udp()] {
         let packet = Connection::default().request(packet);
         let packet = packet
@@ -155,19 +167,28 @@ impl Random {
     }
 }
 
-/// Whatever bytes come: a packet is forwarded and counted so, or leaves unchanged with one reason.
+/// Whatever bytes come: a packet is forwarded and counted so, answered, or leaves unchanged; for one reason.
 #[rstest]
-fn garbled_packets(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn garbled_packets(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.handshake(&mut bench);
+    let last = match family {
+        Family::V4 => connection.request(udp().with_ip_options(&[1; 8])),
+        Family::V6 => family
+            .packet(&connection.request(udp()))
+            .with_extension(Extension::destination()),
+    };
     let seeds = [
         connection.request(syn()),
         connection.request(udp()),
         connection.reply(tcp(tcp_flags::ACK | tcp_flags::PSH)),
-        connection.request(udp().with_ip_options(&[1; 8])),
+        last,
     ]
-    .map(|packet| packet.to_bytes());
+    .map(|packet| family.packet(&packet).to_bytes());
     let mut random = Random(hook as u64);
     let mut forwarded = 0;
     for _ in 0..3000 {
@@ -182,23 +203,41 @@ fn garbled_packets(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
             continue;
         };
         let after = bench.counted();
-        let total = |counted: &super::counted::Counted| {
-            let reasons: u64 = counted.reasons.values().sum();
-            (reasons, counted.packets.iter().sum::<u64>())
-        };
-        let ((old_reasons, old_packets), (reasons, packets)) = (total(&before), total(&after));
-        assert_eq!(
-            reasons + packets,
-            old_reasons + old_packets + 1,
-            "counted once"
-        );
-        assert_eq!(run.packet.len(), frame.len());
-        if packets > old_packets {
-            forwarded += 1;
-            assert_eq!(run.packet[22], frame[22] - 1, "TTL");
-        } else {
-            assert_eq!(run.packet, frame, "refused and changed");
+        let reasons = changed(&before, &after);
+        let hops = 14 + if family == Family::V4 { 8 } else { 7 };
+        match reasons[..] {
+            [] => {
+                assert_eq!(after.packets.iter().sum::<u64>(), before.packets.iter().sum::<u64>() + 1);
+                assert_eq!(run.packet.len(), frame.len());
+                assert_eq!(run.packet[hops], frame[hops] - 1, "TTL");
+                forwarded += 1;
+            }
+            ["ttl-expired" | "too-big"] => answered(&run.packet),
+            // Metadata stands in front of what is handed over.
+            ["fragment-early"] if hook == Hook::Xdp => assert_eq!(run.packet[4..], frame),
+            [_] => assert_eq!(run.packet, frame, "{reasons:?}"),
+            _ => panic!("counted twice: {reasons:?}"),
         }
     }
     assert!(forwarded > 300, "{forwarded} of 3000 forwarded");
+}
+
+/// Asserts that a frame is an ICMP error. What it quotes may have wrong checksums.
+fn answered(frame: &[u8]) {
+    let packet = decode(frame);
+    assert!(packet.quote().is_ok(), "{packet:?}");
+    let Transport::Icmp(icmp) = &packet.transport else {
+        unreachable!("it has a quote");
+    };
+    assert_eq!(icmp.checksum, Checksum::Correct);
+}
+
+/// The reasons that were counted between.
+fn changed(before: &Counted, after: &Counted) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    for (reason, count) in &after.reasons {
+        let old = before.reasons.get(reason).copied().unwrap_or(0);
+        changed.extend((old..*count).map(|_| *reason));
+    }
+    changed
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 use tests::packet::{Packet, assert_frame, tcp_flags};
 
 use super::bench::{Bench, Hook};
+use super::family::Family;
 use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, ROUTER, SERVER, tcp, udp};
 use super::translate::RULE;
@@ -21,10 +22,11 @@ fn to(backend: &str) -> String {
 #[case::own_address("10.0.0.1", Reason::NotForwarded)]
 fn no_way_to_the_backend(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] backend: &str,
     #[case] reason: Reason,
 ) {
-    let mut bench = Bench::new(hook, &to(backend));
+    let mut bench = Bench::new((hook, family), &to(backend));
     let connection = Connection::default();
     for packet in [tcp(tcp_flags::SYN), udp()] {
         bench.refuses(Device::Wan, &connection.request(packet), reason);
@@ -33,8 +35,11 @@ fn no_way_to_the_backend(
 }
 
 #[rstest]
-fn no_route_at_all(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, &to("195.228.245.1"));
+fn no_route_at_all(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), &to("195.228.245.1"));
     bench.ip("route del default");
     let packet = Connection::default().request(udp());
     bench.refuses(Device::Wan, &packet, Reason::NotForwarded);
@@ -44,20 +49,22 @@ fn no_route_at_all(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 #[rstest]
 fn forwarding_is_neither_needed_nor_in_the_way(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values("0", "1")] forwarding: &str,
 ) {
-    let mut bench = Bench::new(hook, RULE);
-    let sysctl = |key, value| bench.namespace.sysctl(key, value).expect("a sysctl");
-    sysctl("net/ipv4/ip_forward", forwarding);
-    sysctl("net/ipv4/conf/lo/forwarding", "1");
+    let mut bench = Bench::new((hook, family), RULE);
+    bench.forwarding("all", forwarding);
+    bench.forwarding("lo", "1");
     Connection::default().handshake(&mut bench);
 }
 
 #[rstest]
-fn without_forwarding_on_lo_the_reason_says_so(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
-    let key = "net/ipv4/conf/lo/forwarding";
-    bench.namespace.sysctl(key, "0").expect("a sysctl");
+fn without_forwarding_on_lo_the_reason_says_so(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
+    bench.forwarding("lo", "0");
     let packet = Connection::default().request(udp());
     bench.refuses(Device::Wan, &packet, Reason::ForwardingDisabled);
 }
@@ -66,10 +73,11 @@ fn without_forwarding_on_lo_the_reason_says_so(#[values(Hook::Xdp, Hook::Tc)] ho
 #[rstest]
 fn the_next_hop_is_not_known_yet(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values("preserve", "masquerade")] source: &str,
 ) {
     let mut bench = Bench::new(
-        Hook::Xdp,
+        (Hook::Xdp, family),
         &format!("{}source = {source:?}\n", to("10.0.0.9")),
     );
     let seen = match source {
@@ -85,7 +93,8 @@ fn the_next_hop_is_not_known_yet(
     for _ in 0..2 {
         // The helper puts the MAC addresses in later.
         let out = bench.leaves(Device::Wan, &packet);
-        assert_frame(&out, &connection.forwarded(udp()).with_macs([0; 6], [0; 6]));
+        let expected = connection.forwarded(udp()).with_macs([0; 6], [0; 6]);
+        assert_frame(&out, &family.packet(&expected));
     }
     bench.hook = Hook::Xdp;
     bench.refuses(Device::Wan, &packet, Reason::NoNeighbour);
@@ -98,8 +107,11 @@ fn the_next_hop_is_not_known_yet(
 }
 
 #[rstest]
-fn a_neighbour_that_goes_away_is_asked_for_again(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_neighbour_that_goes_away_is_asked_for_again(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.handshake(&mut bench);
     bench.ip("neigh del 10.0.0.2 dev lan");
@@ -109,7 +121,7 @@ fn a_neighbour_that_goes_away_is_asked_for_again(#[values(Hook::Xdp, Hook::Tc)] 
     let packet = connection.request(tcp(tcp_flags::ACK));
     match hook {
         Hook::Xdp => bench.refuses(Device::Wan, &packet, Reason::NoNeighbour),
-        Hook::Tc => {
+        _ => {
             bench.leaves(Device::Wan, &packet);
         }
     }
@@ -119,8 +131,11 @@ fn a_neighbour_that_goes_away_is_asked_for_again(#[values(Hook::Xdp, Hook::Tc)] 
 }
 
 #[rstest]
-fn a_changed_route_is_used_after_the_next_generation(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_changed_route_is_used_after_the_next_generation(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.handshake(&mut bench);
     bench.ip("neigh replace 10.0.0.2 lladdr 02:00:00:00:02:99 dev lan nud permanent");
@@ -145,8 +160,11 @@ fn a_changed_route_is_used_after_the_next_generation(#[values(Hook::Xdp, Hook::T
 }
 
 #[rstest]
-fn a_gateway_takes_what_is_not_on_the_subnet(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, &to("10.1.0.2"));
+fn a_gateway_takes_what_is_not_on_the_subnet(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), &to("10.1.0.2"));
     let connection = Connection::new(CLIENT, LISTENER, CLIENT, "10.1.0.2:110");
     let expected = connection
         .forwarded(udp())
@@ -166,12 +184,13 @@ fn a_gateway_takes_what_is_not_on_the_subnet(#[values(Hook::Xdp, Hook::Tc)] hook
 #[case::gateway_on_the_second_subnet("10.3.0.2", "10.2.0.1:25000", 253)]
 fn masquerade_uses_the_address_that_the_next_hop_knows(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] backend: &str,
     #[case] seen: &str,
     #[case] neighbour: u8,
 ) {
     let rule = format!("{}source = \"masquerade\"\n", to(backend));
-    let mut bench = Bench::new(hook, &rule);
+    let mut bench = Bench::new((hook, family), &rule);
     let connection = Connection::new(CLIENT, LISTENER, seen, &format!("{backend}:110"));
     let expected = connection
         .forwarded(udp())
@@ -185,8 +204,11 @@ fn masquerade_uses_the_address_that_the_next_hop_knows(
 }
 
 #[rstest]
-fn a_device_without_address_cannot_masquerade(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, &format!("{RULE}source = \"masquerade\"\n"));
+fn a_device_without_address_cannot_masquerade(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), &format!("{RULE}source = \"masquerade\"\n"));
     bench.datapath.set_addresses(&[]).expect("no addresses");
     let packet = Connection::default().request(udp());
     bench.refuses(Device::Wan, &packet, Reason::NoSourceAddress);
@@ -199,10 +221,11 @@ fn a_device_without_address_cannot_masquerade(#[values(Hook::Xdp, Hook::Tc)] hoo
 #[case::another_device(Device::Alt, ROUTER)]
 fn the_reply_goes_back_by_the_way_of_the_request(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] device: Device,
     #[case] router: u8,
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     let request = |packet: Packet| {
         let packet = connection.request(packet);
@@ -227,8 +250,11 @@ fn the_reply_goes_back_by_the_way_of_the_request(
 }
 
 #[rstest]
-fn a_frame_for_another_host_is_left_alone(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_frame_for_another_host_is_left_alone(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     let router = Device::Wan.neighbour(ROUTER);
     let stray = |packet: Packet| connection.request(packet).with_macs(router, [4; 6]);
@@ -248,8 +274,11 @@ fn a_frame_for_another_host_is_left_alone(#[values(Hook::Xdp, Hook::Tc)] hook: H
 }
 
 #[rstest]
-fn a_device_that_nobody_described_is_not_used(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_device_that_nobody_described_is_not_used(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let links = bench.links();
     let packet = Connection::default().request(udp());
     for gone in [Device::Wan, Device::Lan] {

@@ -1,6 +1,7 @@
 //! Which rule takes a packet, where it sends it, and whom it serves.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use forwarder::datapath::Sizes;
 use forwarder_common::reason::Reason;
@@ -8,6 +9,7 @@ use rstest::rstest;
 use tests::packet::{Packet, tcp_flags};
 
 use super::bench::{Bench, Hook, SMALL, Setup};
+use super::family::Family;
 use super::flows::{Tuple, decode};
 use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, ROUTER, tcp, udp};
@@ -23,7 +25,8 @@ pub fn arriving(device: Device, client: &str, listener: &str) -> Packet {
 fn leads(bench: &mut Bench, device: Device, client: &str, listener: &str, backend: &str) {
     let out = bench.passes_through(device, &arriving(device, client, listener), Device::Lan);
     let out = decode(&out);
-    assert_eq!(Tuple::of(&out).destination.to_string(), backend);
+    let found = Tuple::of(&out).destination.to_string();
+    assert_eq!(found, bench.family.text(backend));
     assert_eq!(tests::packet::checksum::faults(&out.to_bytes()), []);
 }
 
@@ -72,12 +75,13 @@ to = "10.0.0.2:6"
 #[case::interface_only(Device::Alt, "203.0.113.6:995", 5, "interface only")]
 fn the_more_specific_rule_wins(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] device: Device,
     #[case] listener: &str,
     #[case] port: u16,
     #[case] name: &str,
 ) {
-    let mut bench = Bench::new(hook, PRECEDENCE);
+    let mut bench = Bench::new((hook, family), PRECEDENCE);
     leads(
         &mut bench,
         device,
@@ -100,10 +104,11 @@ fn the_more_specific_rule_wins(
 #[case::port_with_the_bytes_swapped(Device::Wan, "203.0.113.5:28160")]
 fn no_rule(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] device: Device,
     #[case] listener: &str,
 ) {
-    let mut bench = Bench::new(hook, PRECEDENCE);
+    let mut bench = Bench::new((hook, family), PRECEDENCE);
     let packet = arriving(device, CLIENT, listener);
     bench.refuses(device, &packet, Reason::NoRule);
     let segment = Packet::tcp(CLIENT, listener, tcp_flags::ACK)
@@ -141,6 +146,7 @@ to = "10.0.0.2:1-36"
 #[case::last(65500..=65535, |port| format!("10.0.0.2:{}", port - 65500 + 1))]
 fn every_port_of_a_range(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] ports: std::ops::RangeInclusive<u16>,
     #[case] backend: fn(u16) -> String,
 ) {
@@ -149,7 +155,7 @@ fn every_port_of_a_range(
         flows: 128,
         ..SMALL
     };
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     for port in ports.clone() {
         let listener = format!("203.0.113.5:{port}");
         // One client port each, so that many listener ports can lead to one backend port.
@@ -164,7 +170,10 @@ fn every_port_of_a_range(
 }
 
 #[rstest]
-fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn flows_spread_over_a_list(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let rule = RULE.replace(
         "\"10.0.0.2\"",
         "[\"10.0.0.2\", \"10.0.0.3\", \"10.0.0.4:1110\"]",
@@ -174,7 +183,7 @@ fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
         flows: 512,
         ..SMALL
     };
-    let mut bench = Bench::with(hook, &setup);
+    let mut bench = Bench::with((hook, family), &setup);
     let mut taken: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for number in 0..300_u32 {
         // Consecutive ports of few clients: what a digest is most likely to fail on.
@@ -185,10 +194,10 @@ fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
         assert_eq!(first, again, "a flow keeps its backend");
         let out = decode(&first);
         let destination = Tuple::of(&out).destination;
-        let std::net::IpAddr::V4(address) = destination.ip() else {
-            panic!("{destination} is not IPv4");
+        let host = match destination.ip() {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
         };
-        let host = address.octets()[3];
         assert_eq!(out.ethernet.destination, Device::Lan.neighbour(host));
         taken
             .entry(destination.to_string())
@@ -196,7 +205,8 @@ fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
             .push(client);
     }
     let names: Vec<_> = taken.keys().map(String::as_str).collect();
-    assert_eq!(names, ["10.0.0.2:110", "10.0.0.3:110", "10.0.0.4:1110"]);
+    let wanted = ["10.0.0.2:110", "10.0.0.3:110", "10.0.0.4:1110"];
+    assert_eq!(names, wanted.map(|name| family.text(name)));
     for (backend, clients) in taken {
         assert!(
             (60..=140).contains(&clients.len()),
@@ -222,6 +232,7 @@ fn flows_spread_over_a_list(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 #[case::allowed_within_denied(INSIDE, "198.51.100.70", false)]
 fn clients(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] lists: &str,
     #[case] client: &str,
     #[case] served: bool,
@@ -232,7 +243,7 @@ fn clients(
         .replace(":110", ":995")
         .replace("10.0.0.2", "10.0.0.3");
     let rules = format!("{RULE}{lists}{other}deny = [\"0.0.0.0/0\"]\n");
-    let mut bench = Bench::new(hook, &rules);
+    let mut bench = Bench::new((hook, family), &rules);
     let connection = Connection {
         client: format!("{client}:25000"),
         source: format!("{client}:25000"),

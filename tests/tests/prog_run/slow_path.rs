@@ -2,15 +2,16 @@
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{Packet, tcp_flags};
+use tests::packet::{IcmpError, Packet, tcp_flags};
 
 use super::bench::{Bench, Hook};
+use super::family::Family;
 use super::topology::{Device, MTU};
 use super::traffic::{CLIENT, Connection, LISTENER, tcp, udp};
 use super::translate::RULE;
 
-/// Bytes of an IP and a UDP header.
-const UDP_HEADERS: u32 = 28;
+/// Bytes of a UDP header.
+const UDP: u32 = 8;
 
 /// Redescribes `device` to the programs.
 fn change(bench: &mut Bench, device: Device, change: impl Fn(&mut forwarder::datapath::Link)) {
@@ -86,48 +87,52 @@ fn transmit_is_not_needed_on_the_way_back_out() {
     bench.forwards(Device::Wan, &sent, Device::Wan, &expected.with_ttl(63));
 }
 
-fn of_length(length: u32) -> Packet {
-    udp().with_payload(&vec![0x55; (length - UDP_HEADERS) as usize])
+fn of_length(family: Family, length: u32) -> Packet {
+    let headers = family.header() + UDP;
+    udp().with_payload(&vec![0x55; (length - headers) as usize])
+}
+
+/// Asserts that a packet is `mtu` bytes too large, and that its sender is told so.
+#[track_caller]
+fn too_big(bench: &mut Bench, device: Device, packet: &Packet, mtu: u32) {
+    let mtu = mtu.try_into().expect("an MTU");
+    let expected = bench.error(device, IcmpError::TooBig(mtu), packet);
+    bench.answers(device, packet, Reason::TooBig, &expected);
 }
 
 /// The device's MTU, a smaller one of the route, and a device that shrinks later.
 #[rstest]
 #[case::device("10.0.0.2", MTU)]
-#[case::route("10.4.0.2", 1280)]
+#[case::route("10.4.0.2", 1300)]
 fn packets_larger_than_the_way_takes(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] backend: &str,
     #[case] mtu: u32,
 ) {
-    let mut bench = Bench::new(hook, &RULE.replace("10.0.0.2", backend));
+    let mut bench = Bench::new((hook, family), &RULE.replace("10.0.0.2", backend));
     let connection = Connection {
         backend: format!("{backend}:110"),
         ..Connection::default()
     };
-    let large = connection.request(of_length(mtu + 1));
-    bench.refuses(Device::Wan, &large, Reason::TooBig);
+    let request = |length| connection.request(of_length(family, length));
+    let reply = |length| connection.reply(of_length(family, length));
+    too_big(&mut bench, Device::Wan, &request(mtu + 1), mtu);
     bench.holds(&[]);
-    let fits = connection.request(of_length(mtu));
-    bench.passes_through(Device::Wan, &fits, Device::Lan);
-    bench.refuses(Device::Wan, &large, Reason::TooBig);
-    bench.refuses(
-        Device::Lan,
-        &connection.reply(of_length(MTU + 1)),
-        Reason::TooBig,
-    );
+    bench.passes_through(Device::Wan, &request(mtu), Device::Lan);
+    too_big(&mut bench, Device::Wan, &request(mtu + 1), mtu);
+    too_big(&mut bench, Device::Lan, &reply(MTU + 1), MTU);
 
     let mut links = bench.links();
     for link in &mut links {
-        link.mtu = if link.name == "lan" { 1000 } else { 900 };
+        link.mtu = if link.name == "lan" { 1290 } else { 1280 };
     }
     bench.datapath.set_devices(&links).expect("devices");
     bench.bump();
-    let (at, above) = (of_length(1000), of_length(1001));
-    bench.passes_through(Device::Wan, &connection.request(at), Device::Lan);
-    bench.refuses(Device::Wan, &connection.request(above), Reason::TooBig);
-    let (at, above) = (of_length(900), of_length(901));
-    bench.passes_through(Device::Lan, &connection.reply(at), Device::Wan);
-    bench.refuses(Device::Lan, &connection.reply(above), Reason::TooBig);
+    bench.passes_through(Device::Wan, &request(1290), Device::Lan);
+    too_big(&mut bench, Device::Wan, &request(1291), 1290);
+    bench.passes_through(Device::Lan, &reply(1280), Device::Wan);
+    too_big(&mut bench, Device::Lan, &reply(1281), 1280);
 }
 
 /// A super-packet may be larger than the way takes if its segments are not.
@@ -145,7 +150,7 @@ fn the_segments_of_a_super_packet_count() {
             connection.answer(&mut bench, &data);
         } else {
             let packet = connection.request(data.clone());
-            bench.refuses(Device::Wan, &packet, Reason::TooBig);
+            too_big(&mut bench, Device::Wan, &packet, MTU);
         }
     }
 }

@@ -3,9 +3,11 @@
 use forwarder_common::reason::Reason;
 use forwarder_common::tcp::State;
 use rstest::rstest;
+use tests::packet::IcmpError;
 use tests::packet::tcp_flags::{ACK, FIN, PSH, RST, SYN};
 
 use super::bench::{Bench, Hook};
+use super::family::Family;
 use super::topology::Device;
 use super::traffic::{Connection, syn, tcp};
 use super::translate::RULE;
@@ -51,12 +53,13 @@ fn walk(bench: &mut Bench, connection: &Connection, steps: &[Step]) {
 #[case::handshake_ends_with_fin(&[Client(SYN), Server(SYN | ACK)], &[Client(FIN | ACK)], State::FinWait, (1, 0))]
 fn states(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] before: &[Step],
     #[case] steps: &[Step],
     #[case] state: State,
     #[case] (flows, half_open): (u64, u64),
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     walk(&mut bench, &connection, before);
     walk(&mut bench, &connection, steps);
@@ -70,9 +73,10 @@ fn states(
 #[case::reset_by_server(&[Server(RST)])]
 fn a_syn_reuses_the_tuple_of_a_closed_connection(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] end: &[Step],
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     walk(&mut bench, &connection, &OPEN);
     walk(&mut bench, &connection, end);
@@ -88,8 +92,11 @@ fn a_syn_reuses_the_tuple_of_a_closed_connection(
 
 /// A server that refuses once may accept the next time.
 #[rstest]
-fn a_syn_reuses_the_tuple_of_a_refused_connection(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_syn_reuses_the_tuple_of_a_refused_connection(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     walk(&mut bench, &connection, &[Client(SYN), Server(RST | ACK)]);
     walk(&mut bench, &connection, &OPEN);
@@ -99,8 +106,11 @@ fn a_syn_reuses_the_tuple_of_a_refused_connection(#[values(Hook::Xdp, Hook::Tc)]
 
 /// The rules decide about the new connection, as they are now.
 #[rstest]
-fn a_reused_tuple_goes_where_the_rules_now_say(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_reused_tuple_goes_where_the_rules_now_say(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let old = Connection::default();
     walk(&mut bench, &old, &OPEN);
     walk(&mut bench, &old, &[Server(RST)]);
@@ -122,8 +132,12 @@ fn a_reused_tuple_goes_where_the_rules_now_say(#[values(Hook::Xdp, Hook::Tc)] ho
 #[case::null(0)]
 #[case::syn_fin(SYN | FIN)]
 #[case::syn_rst(SYN | RST)]
-fn only_a_syn_opens_a_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] flags: u8) {
-    let mut bench = Bench::new(hook, RULE);
+fn only_a_syn_opens_a_flow(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+    #[case] flags: u8,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     let packet = connection.request(tcp(flags));
     bench.refuses(Device::Wan, &packet, Reason::TcpNoFlow);
@@ -136,27 +150,35 @@ fn only_a_syn_opens_a_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] fl
 #[case::expired(Reason::TtlExpired)]
 fn what_is_not_sent_on_changes_no_state(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] reason: Reason,
     #[values(FIN | ACK, RST)] flags: u8,
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     walk(&mut bench, &connection, &OPEN);
-    let spoil = |packet: tests::packet::Packet| match reason {
-        Reason::OtherHost => packet.with_macs([2; 6], [4; 6]),
-        _ => packet.with_ttl(1),
-    };
-    let request = spoil(connection.request(tcp(flags)));
-    bench.refuses(Device::Wan, &request, reason);
-    let reply = spoil(connection.reply(tcp(flags)));
-    bench.refuses(Device::Lan, &reply, reason);
+    for (device, packet) in [
+        (Device::Wan, connection.request(tcp(flags))),
+        (Device::Lan, connection.reply(tcp(flags))),
+    ] {
+        if reason == Reason::OtherHost {
+            bench.refuses(device, &packet.with_macs([2; 6], [4; 6]), reason);
+        } else {
+            let packet = packet.with_ttl(1);
+            let expected = bench.error(device, IcmpError::TimeExceeded, &packet);
+            bench.answers(device, &packet, reason, &expected);
+        }
+    }
     bench.holds(&[&connection.described("ESTABLISHED")]);
 }
 
 /// A SYN for another host that a switch has flooded must not end our flow of the same tuple.
 #[rstest]
-fn a_flooded_syn_does_not_remove_a_closed_flow(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn a_flooded_syn_does_not_remove_a_closed_flow(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     walk(&mut bench, &connection, &OPEN);
     walk(&mut bench, &connection, &[Client(FIN | ACK)]);
@@ -180,7 +202,7 @@ fn the_hooks_share_a_flow() {
         walk(&mut bench, &connection, &[step]);
         bench.hook = match bench.hook {
             Hook::Xdp => Hook::Tc,
-            Hook::Tc => Hook::Xdp,
+            _ => Hook::Xdp,
         };
     }
     bench.holds(&[&connection.described("ESTABLISHED")]);

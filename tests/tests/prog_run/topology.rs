@@ -4,6 +4,8 @@ use forwarder::datapath::{Address, Link};
 use nix::net::if_::if_nametoindex;
 use tests::netns::{Namespace, Prefix};
 
+use super::family::Family;
+
 /// A device of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Device {
@@ -39,7 +41,7 @@ impl Device {
     }
 
     /// Its addresses, the one it masquerades with first.
-    fn addresses(self) -> &'static [[u8; 4]] {
+    pub fn addresses(self) -> &'static [[u8; 4]] {
         match self {
             Self::Wan => &[[203, 0, 113, 1], [203, 0, 113, 5], [203, 0, 113, 6]],
             // The second subnet is there to be the wrong, and by way of its gateway the right, one.
@@ -68,13 +70,13 @@ const ROUTES: &str = "\
     route add default via 203.0.113.254 dev wan
     route add 10.1.0.0/16 via 10.0.0.254 dev lan
     route add 10.3.0.0/16 via 10.2.0.254 dev lan
-    route add 10.4.0.0/16 via 10.0.0.254 dev lan mtu lock 1280
+    route add 10.4.0.0/16 via 10.0.0.254 dev lan mtu lock 1300
     route add blackhole 10.66.0.0/24
     route add unreachable 10.66.1.0/24
     route add prohibit 10.66.2.0/24
 ";
 
-/// Makes the gateway. Forwarding is off, but for `lo`, as the daemon has it.
+/// Makes the gateway, in both families. Forwarding is off, but for `lo`, as the daemon has it.
 pub fn create() -> Namespace {
     let namespace = Namespace::create(&Prefix::unique(), "gw").expect("a namespace");
     let mut lines = String::new();
@@ -85,15 +87,32 @@ pub fn create() -> Namespace {
             "link add {name} mtu {MTU} address {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} \
              type veth peer name {name}-peer mtu {MTU}\n"
         );
-        for [a, b, c, d] in device.addresses() {
-            lines += &format!("addr add {a}.{b}.{c}.{d}/{PREFIX} dev {name}\n");
-        }
-        lines += &format!("link set {name} up\nlink set {name}-peer up\n");
     }
-    namespace.ip(&(lines + ROUTES)).expect("devices and routes");
-    for (key, value) in [("ip_forward", "0"), ("conf/lo/forwarding", "1")] {
-        let key = format!("net/ipv4/{key}");
-        namespace.sysctl(&key, value).expect("a sysctl");
+    namespace.ip(&lines).expect("devices");
+    for family in [Family::V4, Family::V6] {
+        let mut lines = String::new();
+        for device in Device::ALL {
+            let name = device.name();
+            if family == Family::V6 {
+                let key = format!("net/ipv6/conf/{name}/disable_ipv6");
+                namespace.sysctl(&key, "0").expect("a sysctl");
+            }
+            for octets in device.addresses() {
+                let address = family.address((*octets).into());
+                lines += &format!("addr add {address}/{} dev {name}\n", family.prefix(PREFIX));
+            }
+            lines += &format!("link set {name} up\nlink set {name}-peer up\n");
+        }
+        lines += &family.text(ROUTES);
+        let run = match family {
+            Family::V4 => namespace.ip(&lines),
+            Family::V6 => namespace.ip6(&lines),
+        };
+        run.expect("addresses and routes");
+        for (device, value) in [("all", "0"), ("lo", "1")] {
+            let key = format!("net/{}/conf/{device}/forwarding", family.word());
+            namespace.sysctl(&key, value).expect("a sysctl");
+        }
     }
     namespace
 }
@@ -116,14 +135,16 @@ pub fn links(namespace: &Namespace) -> Vec<Link> {
 
 /// The addresses as the daemon would describe them.
 pub fn addresses(links: &[Link]) -> Vec<Address> {
-    let of = |(device, link): (Device, &Link)| {
-        let interface = link.index;
-        device.addresses().iter().map(move |octets| Address {
-            interface,
-            address: (*octets).into(),
-            prefix: PREFIX,
-            primary: true,
-        })
-    };
-    Device::ALL.into_iter().zip(links).flat_map(of).collect()
+    let mut addresses = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        for (device, link) in Device::ALL.into_iter().zip(links) {
+            addresses.extend(device.addresses().iter().map(|octets| Address {
+                interface: link.index,
+                address: family.address((*octets).into()),
+                prefix: family.prefix(PREFIX),
+                primary: true,
+            }));
+        }
+    }
+    addresses
 }

@@ -14,8 +14,12 @@ pub struct Connection {
     pub listener: String,
     /// Whom the backend sees.
     pub source: String,
-    /// The backend, a host of 10.0.0.0/24 with a known MAC address.
+    /// The backend, a host with a known MAC address.
     pub backend: String,
+    /// The device that the client's packets come in by, and the last octet of whom they come from there.
+    pub near: (Device, u8),
+    /// The device towards the backend, and the last octet of the next hop there if that is not the backend itself.
+    pub far: (Device, Option<u8>),
 }
 
 /// The client of most tests.
@@ -46,52 +50,68 @@ impl Connection {
             listener: listener.to_owned(),
             source: source.to_owned(),
             backend: backend.to_owned(),
+            near: (Device::Wan, ROUTER),
+            far: (Device::Lan, None),
         }
     }
 
-    fn backend_host(&self) -> u8 {
-        let (address, _) = self.backend.split_once(':').expect("ADDR:PORT");
-        let (_, host) = address.rsplit_once('.').expect("an address");
-        host.parse().expect("an octet")
+    /// A connection of a client of the LAN, 10.0.0.x, that goes out as `source`.
+    pub fn outbound(client: &str, server: &str, source: &str) -> Self {
+        Self {
+            near: (Device::Lan, host(client)),
+            far: (Device::Wan, Some(ROUTER)),
+            ..Self::new(client, server, source, server)
+        }
+    }
+
+    /// Whom packets come from: its MAC address, and that of the device they come in by.
+    fn near_macs(&self) -> ([u8; 6], [u8; 6]) {
+        let (device, host) = self.near;
+        (device.neighbour(host), device.mac())
+    }
+
+    /// The MAC addresses of what comes from the backend.
+    fn far_macs(&self) -> ([u8; 6], [u8; 6]) {
+        let (device, router) = self.far;
+        let router = router.unwrap_or_else(|| host(&self.backend));
+        (device.neighbour(router), device.mac())
     }
 
     /// `packet`, which has any tuple, as it comes from the client.
     pub fn request(&self, packet: Packet) -> Packet {
+        let (from, to) = self.near_macs();
         packet
             .with_source(&self.client)
             .with_destination(&self.listener)
-            .with_macs(Device::Wan.neighbour(ROUTER), Device::Wan.mac())
+            .with_macs(from, to)
     }
 
     /// As it goes to the backend.
     pub fn forwarded(&self, packet: Packet) -> Packet {
+        let (to, from) = self.far_macs();
         packet
             .with_source(&self.source)
             .with_destination(&self.backend)
-            .with_macs(
-                Device::Lan.mac(),
-                Device::Lan.neighbour(self.backend_host()),
-            )
+            .with_macs(from, to)
             .with_ttl(63)
     }
 
     /// As it comes from the backend.
     pub fn reply(&self, packet: Packet) -> Packet {
+        let (from, to) = self.far_macs();
         packet
             .with_source(&self.backend)
             .with_destination(&self.source)
-            .with_macs(
-                Device::Lan.neighbour(self.backend_host()),
-                Device::Lan.mac(),
-            )
+            .with_macs(from, to)
     }
 
     /// As it goes to the client.
     pub fn returned(&self, packet: Packet) -> Packet {
+        let (to, from) = self.near_macs();
         packet
             .with_source(&self.listener)
             .with_destination(&self.client)
-            .with_macs(Device::Wan.mac(), Device::Wan.neighbour(ROUTER))
+            .with_macs(from, to)
             .with_ttl(63)
     }
 
@@ -99,14 +119,14 @@ impl Connection {
     #[track_caller]
     pub fn send(&self, bench: &mut Bench, packet: &Packet) {
         let (sent, expected) = (self.request(packet.clone()), self.forwarded(packet.clone()));
-        bench.forwards(Device::Wan, &sent, Device::Lan, &expected);
+        bench.forwards(self.near.0, &sent, self.far.0, &expected);
     }
 
     /// Sends a packet like `packet` from the backend and asserts how it reaches the client.
     #[track_caller]
     pub fn answer(&self, bench: &mut Bench, packet: &Packet) {
         let (sent, expected) = (self.reply(packet.clone()), self.returned(packet.clone()));
-        bench.forwards(Device::Lan, &sent, Device::Wan, &expected);
+        bench.forwards(self.far.0, &sent, self.near.0, &expected);
     }
 
     /// The three packets that open a TCP connection.
@@ -124,9 +144,17 @@ impl Connection {
             listener,
             source,
             backend,
+            ..
         } = self;
         format!("{client} > {listener}, {backend} > {source}, {state}")
     }
+}
+
+/// The last octet of the address in `ADDR:PORT`.
+fn host(end: &str) -> u8 {
+    let (address, _) = end.split_once(':').expect("ADDR:PORT");
+    let (_, host) = address.rsplit_once('.').expect("an address");
+    host.parse().expect("an octet")
 }
 
 /// Any tuple: [`Connection`] replaces it.

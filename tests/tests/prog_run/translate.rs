@@ -2,9 +2,10 @@
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{Checksum, Packet, tcp_flags};
+use tests::packet::{Checksum, IcmpError, Packet, tcp_flags};
 
 use super::bench::{Bench, Hook};
+use super::family::Family;
 use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, SERVER, syn, tcp, udp};
 
@@ -19,10 +20,11 @@ const DATA: u8 = tcp_flags::ACK | tcp_flags::PSH;
 #[case::fixed("10.0.0.77", "10.0.0.77:25000")]
 fn both_directions_are_translated(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] source: &str,
     #[case] seen: &str,
 ) {
-    let mut bench = Bench::new(hook, &format!("{RULE}source = \"{source}\"\n"));
+    let mut bench = Bench::new((hook, family), &format!("{RULE}source = \"{source}\"\n"));
     let connection = Connection::new(CLIENT, LISTENER, seen, SERVER);
     connection.handshake(&mut bench);
     connection.send(&mut bench, &tcp(DATA));
@@ -39,14 +41,18 @@ fn both_directions_are_translated(
 
 /// The rule's counters and the flow's: packets, bytes, hook, and flows opened.
 #[rstest]
-fn what_is_forwarded_is_counted(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn what_is_forwarded_is_counted(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.handshake(&mut bench);
     connection.send(&mut bench, &tcp(DATA));
     let count = bench.datapath.rule_count("pop3").expect("reading a map");
-    // IP and TCP headers are 40 bytes, the SYN's options 12 more.
-    let (syn, bare, data) = (52, 40, 40 + super::traffic::PAYLOAD.len() as u64);
+    // The TCP header is 20 bytes, the SYN's options 12 more.
+    let bare = u64::from(family.header()) + 20;
+    let (syn, data) = (bare + 12, bare + super::traffic::PAYLOAD.len() as u64);
     assert_eq!(
         (count.original.packets, count.original.bytes),
         (3, syn + bare + data)
@@ -77,20 +83,25 @@ fn an_absent_udp_checksum_stays_absent(#[values(Hook::Xdp, Hook::Tc)] hook: Hook
 }
 
 /// A datagram whose checksum is 0xffff as `field` makes it: the sum that must never be sent as zero (RFC 768).
-fn all_ones(field: impl Fn(Packet) -> Packet) -> Packet {
+fn all_ones(family: Family, field: impl Fn(Packet) -> Packet) -> Packet {
     let candidate = |word: u16| udp().with_payload(&word.to_be_bytes());
+    let at = 14 + family.header() as usize + 6;
+    let sum = |packet: &Packet| {
+        family.packet(&field(packet.clone())).to_bytes()[at..at + 2] == [0xff, 0xff]
+    };
     (0..=u16::MAX)
         .map(candidate)
-        .find(|packet| field(packet.clone()).to_bytes()[40..42] == [0xff, 0xff])
+        .find(sum)
         .expect("one of 65536 sums is all ones")
 }
 
 #[rstest]
 fn a_computed_zero_is_sent_as_all_ones(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values("preserve", "masquerade")] source: &str,
 ) {
-    let mut bench = Bench::new(hook, &format!("{RULE}source = \"{source}\"\n"));
+    let mut bench = Bench::new((hook, family), &format!("{RULE}source = \"{source}\"\n"));
     let seen = match source {
         "preserve" => CLIENT,
         _ => "10.0.0.1:25000",
@@ -98,14 +109,14 @@ fn a_computed_zero_is_sent_as_all_ones(
     let connection = Connection::new(CLIENT, LISTENER, seen, SERVER);
     // Of the packet that leaves, and of the one that arrives, in both directions.
     for packet in [
-        all_ones(|packet| connection.forwarded(packet)),
-        all_ones(|packet| connection.request(packet)),
+        all_ones(family, |packet| connection.forwarded(packet)),
+        all_ones(family, |packet| connection.request(packet)),
     ] {
         connection.send(&mut bench, &packet);
     }
     for packet in [
-        all_ones(|packet| connection.returned(packet)),
-        all_ones(|packet| connection.reply(packet)),
+        all_ones(family, |packet| connection.returned(packet)),
+        all_ones(family, |packet| connection.reply(packet)),
     ] {
         connection.answer(&mut bench, &packet);
     }
@@ -117,9 +128,10 @@ fn a_computed_zero_is_sent_as_all_ones(
 #[case::udp(udp())]
 fn a_wrong_checksum_is_not_repaired(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[case] packet: Packet,
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     let sent = connection.request(packet.with_checksum(Checksum::Wire(0x1234)));
     let out = bench.passes_through(Device::Wan, &sent, Device::Lan);
@@ -146,8 +158,11 @@ fn every_header_length_is_translated(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) 
 
 /// What is not about addresses, ports, TTL and checksums passes as it is.
 #[rstest]
-fn other_fields_are_left_alone(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
-    let mut bench = Bench::new(hook, RULE);
+fn other_fields_are_left_alone(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.send(&mut bench, &syn());
     let mut packet = tcp(tcp_flags::SYN | tcp_flags::ECE | tcp_flags::CWR | tcp_flags::URG);
@@ -157,15 +172,20 @@ fn other_fields_are_left_alone(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
     (ip.tos, ip.id, ip.dont_fragment) = (0xb9, 0xffff, false);
     connection.send(&mut bench, &packet);
     connection.send(&mut bench, &udp().with_payload(&[]).with_padding());
-    connection.send(&mut bench, &udp().with_payload(&[0xa5; 1472]));
-    connection.answer(&mut bench, &udp().with_payload(&[0x5a; 1471]));
+    let most = 1500 - family.header() as usize - 8;
+    connection.send(&mut bench, &udp().with_payload(&vec![0xa5; most]));
+    connection.answer(&mut bench, &udp().with_payload(&vec![0x5a; most - 1]));
 }
 
 #[rstest]
 #[case::largest(255)]
 #[case::least(2)]
-fn the_ttl_is_counted_down(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] ttl: u8) {
-    let mut bench = Bench::new(hook, RULE);
+fn the_ttl_is_counted_down(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+    #[case] ttl: u8,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     let sent = connection.request(udp()).with_ttl(ttl);
     let expected = connection.forwarded(udp()).with_ttl(ttl - 1);
@@ -178,13 +198,15 @@ fn the_ttl_is_counted_down(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] tt
 #[rstest]
 fn a_packet_at_its_last_hop_ends_here_and_opens_nothing(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
     #[values(0, 1)] ttl: u8,
 ) {
-    let mut bench = Bench::new(hook, RULE);
+    let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     for packet in [syn(), udp()] {
         let packet = connection.request(packet).with_ttl(ttl);
-        bench.refuses(Device::Wan, &packet, Reason::TtlExpired);
+        let expected = bench.error(Device::Wan, IcmpError::TimeExceeded, &packet);
+        bench.answers(Device::Wan, &packet, Reason::TtlExpired, &expected);
     }
     bench.holds(&[]);
     connection.send(&mut bench, &udp());
@@ -192,16 +214,21 @@ fn a_packet_at_its_last_hop_ends_here_and_opens_nothing(
         (Device::Wan, connection.request(udp())),
         (Device::Lan, connection.reply(udp())),
     ] {
-        bench.refuses(device, &packet.with_ttl(ttl), Reason::TtlExpired);
+        let packet = packet.with_ttl(ttl);
+        let expected = bench.error(device, IcmpError::TimeExceeded, &packet);
+        bench.answers(device, &packet, Reason::TtlExpired, &expected);
     }
     bench.holds(&[&connection.described("UNREPLIED")]);
 }
 
 /// In by one device and out by the same: the whole service on a single interface.
 #[rstest]
-fn out_by_the_interface_it_came_in_by(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+fn out_by_the_interface_it_came_in_by(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
     let rule = "[[forward]]\nlisten = \"203.0.113.5:110\"\nto = \"195.228.245.1:2110\"\nsource = \"masquerade\"\n";
-    let mut bench = Bench::new(hook, rule);
+    let mut bench = Bench::new((hook, family), rule);
     let router = Device::Wan.neighbour(super::traffic::ROUTER);
     let other = Device::Wan.neighbour(77);
     let sent = Packet::syn(CLIENT, LISTENER).with_macs(other, Device::Wan.mac());
