@@ -128,12 +128,8 @@ impl V6 {
         let mut index = 0;
         while index < 4 {
             let at = index * 4;
-            words[index] = u32::from_ne_bytes([
-                octets[at],
-                octets[at + 1],
-                octets[at + 2],
-                octets[at + 3],
-            ]);
+            words[index] =
+                u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
             index += 1;
         }
         Self(words)

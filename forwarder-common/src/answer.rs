@@ -252,7 +252,9 @@ impl Segment {
         }
         // Bounds-checked anew: old verifiers forget which packets were seen to be TCP.
         let offset = frame.forget(packet.transport_offset as u32) & MASK;
-        let segment: *const u8 = frame.at::<[u8; TCP_HEADER as usize]>(offset as usize)?.cast();
+        let segment: *const u8 = frame
+            .at::<[u8; TCP_HEADER as usize]>(offset as usize)?
+            .cast();
         // SAFETY: `at` bounds-checked twenty bytes.
         let sequence: u32 = unsafe { frame::read_field(segment, 4) };
         // SAFETY: as above.
@@ -315,8 +317,12 @@ pub fn write_reset<A: Writer, F: Frame>(
 /// An address family whose headers can be written.
 pub trait Writer: Network {
     /// Writes a header for `length` bytes of `key`'s protocol at `offset`.
-    fn put_header<F: Frame>(frame: &F, offset: usize, key: &FlowKey<Self>, length: u32)
-    -> Option<()>;
+    fn put_header<F: Frame>(
+        frame: &F,
+        offset: usize,
+        key: &FlowKey<Self>,
+        length: u32,
+    ) -> Option<()>;
 }
 
 impl Writer for V4 {

@@ -46,6 +46,12 @@ impl<A: Copy> FlowKey<A> {
         }
     }
 
+    /// Both ports as one word.
+    #[inline(always)]
+    pub const fn ports(&self) -> u32 {
+        (self.source_port_be as u32) << 16 | self.destination_port_be as u32
+    }
+
     /// The same tuple seen from the other end.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
@@ -96,7 +102,6 @@ impl<A: Address> Rewrite<A> {
             )),
         }
     }
-
 }
 
 impl<A: Copy> Rewrite<A> {

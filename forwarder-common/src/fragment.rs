@@ -54,7 +54,7 @@ const DATAGRAM: u32 = 65535;
 pub struct Datagram {
     /// Source and destination port, network byte order, once [`KNOWN`].
     pub ports: [u16; 2],
-    /// `bpf_jiffies64` of its first packet to come, low 32 bits.
+    /// When its first packet came: seconds of `bpf_ktime_get_ns`.
     pub since: u32,
     /// Where its payload ends, in bytes, once [`LAST_SEEN`].
     pub end: u32,
@@ -105,7 +105,8 @@ impl Datagram {
             return Err(Reason::FragmentOverlap);
         }
         let end = offset + length;
-        if !more && self.has(LAST_SEEN) && self.end != end || self.has(LAST_SEEN) && end > self.end {
+        if !more && self.has(LAST_SEEN) && self.end != end || self.has(LAST_SEEN) && end > self.end
+        {
             self.flags |= SPOILT;
             return Err(Reason::FragmentOverlap);
         }
@@ -155,11 +156,7 @@ impl Datagram {
 pub fn check<A: Network>(header: &Header<A>) -> Result<u32, Reason> {
     let length = header.total - u32::from(header.length);
     // IPv4 counts the header in, IPv6 does not.
-    let fixed = if A::IPV6 {
-        0
-    } else {
-        u32::from(header.length)
-    };
+    let fixed = if A::IPV6 { 0 } else { u32::from(header.length) };
     if u32::from(header.part.offset) + length + fixed > DATAGRAM {
         return Err(Reason::FragmentOversized);
     }

@@ -78,7 +78,13 @@ fn copy<A: Network, F: Frame>(
     let start = packet.transport_offset;
     let end = packet.network + usize::from(packet.headers);
     *room = [END; OPTIONS];
-    for (index, word) in room.as_chunks_mut::<4>().0.iter_mut().enumerate().take(MOST / 4) {
+    for (index, word) in room
+        .as_chunks_mut::<4>()
+        .0
+        .iter_mut()
+        .enumerate()
+        .take(MOST / 4)
+    {
         let at = start + usize::from(TCP) + index * 4;
         if at + 4 > end {
             break;

@@ -92,8 +92,13 @@ pub trait Network: Address {
     /// # Safety
     ///
     /// `ip` must lead to the fixed part of a header, readable and writable.
-    unsafe fn write(ip: *mut u8, source: Self, destination: Self, change: Delta, hop: bool)
-    -> Delta;
+    unsafe fn write(
+        ip: *mut u8,
+        source: Self,
+        destination: Self,
+        change: Delta,
+        hop: bool,
+    ) -> Delta;
 
     /// What an ICMP message of `kind` is.
     fn message(kind: u8) -> Message;
@@ -247,9 +252,7 @@ impl Network for V6 {
         if hop {
             let hops: u8 = field!(ip, Ipv6Hdr, hop_limit);
             // SAFETY: the caller's promise.
-            unsafe {
-                frame::write_field(ip, offset_of!(Ipv6Hdr, hop_limit), hops.wrapping_sub(1))
-            };
+            unsafe { frame::write_field(ip, offset_of!(Ipv6Hdr, hop_limit), hops.wrapping_sub(1)) };
         }
         let at = offset_of!(Ipv6Hdr, src_addr);
         for (index, word) in source.raw().into_iter().enumerate() {

@@ -118,7 +118,10 @@ pub fn link<F: Frame>(frame: &F) -> Result<Link, Reason> {
         network: EthHdr::LEN,
     };
     if VLAN.contains(&ether_type) {
-        let tag: *const u8 = frame.at::<u32>(EthHdr::LEN).ok_or(Reason::Malformed)?.cast();
+        let tag: *const u8 = frame
+            .at::<u32>(EthHdr::LEN)
+            .ok_or(Reason::Malformed)?
+            .cast();
         // SAFETY: `at` bounds-checked the control field and the next EtherType.
         let control: u16 = unsafe { frame::read_field(tag, 0) };
         link.tag = Some(Tag {

@@ -1,7 +1,11 @@
 //! Counting, in per-CPU tables.
 
 use forwarder_common::{
-    flow::FlowEntry, frame::Transport, parse::{Packet, TCP}, reason::Reason, tcp::Seen,
+    flow::FlowEntry,
+    frame::Transport,
+    parse::{Packet, TCP},
+    reason::Reason,
+    tcp::Seen,
 };
 
 use crate::{

@@ -25,19 +25,17 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let scratch = maps::scratch()?;
-    scratch.clamped = true;
     let header: Header<A> = parse::header(hook, link)?;
+    let packet: Packet<A> = parse::packet(hook, link, &header)?;
+    scratch.clamped = packet.key.ports();
+    scratch.fragment = header.part;
     scratch.checked = header.part.is_fragment();
     // Extension headers in a SYN are left alone.
-    if A::IPV6 && usize::from(header.length) != A::HEADER {
-        return Err(Exit::To(Stage::Main));
-    }
-    let packet: Packet<A> = parse::packet(hook, link, &header)?;
-    if packet.transport != Transport::Tcp {
+    if packet.transport != Transport::Tcp || A::IPV6 && usize::from(header.length) != A::HEADER {
         return Err(Exit::To(Stage::Main));
     }
     // SAFETY: nothing writes devices but userspace and a flag.
-    let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
+    let device = unsafe { DEVICES.get(hook.near()) }.ok_or(Reason::UnknownDevice)?;
     // Both directions count: what this side sends, and what it is sent.
     let arrival = route::mtu(device, 0);
     let mtu = if scratch.mtu < arrival && scratch.mtu != 0 {

@@ -28,7 +28,12 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let (packet, inner) = icmp::parse(hook, link, &header)?;
     let settings = pipeline::settings()?;
     let Some(flow) = lookup::entry(&packet.key) else {
-        return Err(Exit::Refused(unknown(hook, &packet, inner.outer_source, settings)));
+        return Err(Exit::Refused(unknown(
+            hook,
+            &packet,
+            inner.outer_source,
+            settings,
+        )));
     };
     lookup::check::<H, A>(flow)?;
     if !H::EGRESS {
@@ -43,7 +48,13 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
 
     // ── commit ──
 
-    rewrite::apply_error(hook, &packet, &inner, &flow.rewrite, pipeline::hop(flow, way));
+    rewrite::apply_error(
+        hook,
+        &packet,
+        &inner,
+        &flow.rewrite,
+        pipeline::hop(flow, way),
+    );
     account::carried::<H, A>(&packet, flow);
     Ok(match way {
         Way::Stay => hook.stay(),

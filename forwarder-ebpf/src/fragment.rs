@@ -1,10 +1,9 @@
 //! Fragments: the first one's ports serve the others, and those that come before it wait.
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use forwarder_common::{
     flow::FlowKey,
-    fragment::{
-        self, Datagram, FragmentKey, HELD_BYTES, HELD_MOST, HeldKey, KNOWN,
-    },
+    fragment::{self, Datagram, FragmentKey, HELD_BYTES, HELD_MOST, HeldKey, KNOWN},
     network::Header,
     parse::{self, Link, Packet},
     reason::Reason,
@@ -15,12 +14,11 @@ use crate::{
     hook::Hook,
     lookup,
     maps::{self, Family},
-    pipeline,
 };
 
-/// Jiffies after which a datagram counts as another one with the same identification: 30 s at 1000 Hz, as
-/// `net.ipv4.ipfrag_time`; less precise at other rates, which only bounds how long fragments wait.
-const PATIENCE: u32 = 30_000;
+/// Seconds after which a datagram counts as another one with the same identification, as
+/// `net.ipv4.ipfrag_time` has it.
+const PATIENCE: u32 = 30;
 
 /// What only the slow path can do with a fragment: put it aside, and bring back what was.
 pub trait Holder: Hook {
@@ -86,7 +84,8 @@ fn tiny(exit: Exit) -> Exit {
 /// The record of a datagram; a new one if there is none, or an old one under the same identification.
 #[inline(always)]
 fn datagram<A: Family>(key: &FragmentKey<A>) -> Result<&'static mut Datagram, Reason> {
-    let now = pipeline::now() as u32;
+    // SAFETY: the helper takes no argument and only reads a clock.
+    let now = (unsafe { bpf_ktime_get_ns() } / 1_000_000_000) as u32;
     if let Some(known) = A::DATAGRAMS.get_ptr_mut(key) {
         // SAFETY: `get_ptr_mut` returned a live map value.
         let known = unsafe { &mut *known };

@@ -29,6 +29,11 @@ pub trait Hook: Frame {
     /// Index of the device the packet came in by: the VLAN device if it has a tag.
     fn ingress(&self) -> u32;
 
+    /// Index of the device that the packet is on: the one it came in by, or is about to leave by.
+    fn near(&self) -> u32 {
+        self.ingress()
+    }
+
     /// Length of the largest IP packet on the wire that this one of `length` bytes with so many of
     /// `headers` becomes: shorter where the device cuts it into segments.
     fn wire_length(&self, length: u32, headers: u16) -> u32;

@@ -210,10 +210,7 @@ fn complete<H: Hook, A: Family>(
     if Table::Flows.insert(&reply_key, &entries.reply).is_err() {
         return flow;
     }
-    if Table::Flows
-        .insert(&packet.key, &entries.original)
-        .is_err()
-    {
+    if Table::Flows.insert(&packet.key, &entries.original).is_err() {
         Table::Flows.remove(&reply_key);
         return flow;
     }

@@ -274,9 +274,9 @@ pub struct Scratch {
     pub mtu: u16,
     /// What the flow's rule says of segment sizes, for [`Stage::Clamp`].
     pub mss: u16,
-    /// Whether the packet has come by [`Stage::Clamp`].
-    pub clamped: bool,
-    /// Whether the packet has come by [`Stage::Fragment`].
+    /// The ports of the packet that has come by [`Stage::Clamp`], as one word; 0 for none.
+    pub clamped: u32,
+    /// Whether the fragment that [`Scratch::fragment`] describes has come by [`Stage::Fragment`].
     pub checked: bool,
     /// Its datagram's ports, if so.
     pub ports: [u16; 2],

@@ -27,12 +27,13 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let header: Header<A> = parse::header(hook, link)?;
-    if header.part.offset != 0 {
-        // Only the first fragment has what it takes.
-        return Err(Exit::Refused(Reason::NoRule));
-    }
-    let packet: Packet<A> = parse::packet(hook, link, &header)?;
     let scratch = maps::scratch()?;
+    let packet: Packet<A> = if header.part.offset == 0 {
+        parse::packet(hook, link, &header)?
+    } else {
+        parse::tail(hook, link, &header, scratch.ports)?
+    };
+    scratch.fragment = header.part;
     scratch.checked = header.part.is_fragment();
     // From here on the packet's facts are read from a map, so that to the verifier all kinds of packets are
     // alike.
@@ -59,6 +60,13 @@ fn admitting_rule<H: Hook, A: Family>(
     settings: &Settings,
     entries: &mut Entries<A>,
 ) -> Result<&'static RuleEntry<A>, Exit> {
+    if packet.transport == Transport::Tail {
+        // Only a first fragment can open a flow; where that was refused its datagram's others are, too.
+        return Err(match outbound(hook, packet, settings, entries) {
+            Ok(_) => Exit::Refused(Reason::NoRule),
+            Err(reason) => Exit::Refused(reason),
+        });
+    }
     let scope = if H::EGRESS {
         Scope::Only(LOCAL)
     } else {

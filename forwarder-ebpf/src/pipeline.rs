@@ -41,7 +41,8 @@ pub fn run<H: Hook>(hook: &mut H) -> i32 {
     }
 }
 
-/// Runs one packet of family `A` through another stage.
+/// Runs one packet of family `A` through another stage. What that stage has told the main program holds for this
+/// packet only, so it is taken back if the packet ends here.
 #[inline(always)]
 pub fn stage<H: Hook, A: Family>(
     hook: &mut H,
@@ -50,16 +51,28 @@ pub fn stage<H: Hook, A: Family>(
     match enter(hook) {
         Ok(link) => {
             let result = run(hook, &link);
+            forget_unless_on(&result);
             settle::<H, A>(hook, result)
         }
         Err(reason) => refuse(hook, reason),
     }
 }
 
-/// Runs a stage that looks at no byte of the packet.
+/// As [`stage`] for one that looks at no byte of the packet.
 #[inline(always)]
 pub fn bare<H: Hook, A: Family>(hook: &H, run: impl FnOnce() -> Result<i32, Exit>) -> i32 {
-    settle::<H, A>(hook, run())
+    let result = run();
+    forget_unless_on(&result);
+    settle::<H, A>(hook, result)
+}
+
+#[inline(always)]
+fn forget_unless_on(result: &Result<i32, Exit>) {
+    if !matches!(result, Err(Exit::To(_)))
+        && let Ok(scratch) = maps::scratch()
+    {
+        scratch.checked = false;
+    }
 }
 
 #[inline(always)]
@@ -76,9 +89,6 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
         Ok(value) => value,
         Err(Exit::To(stage)) => {
             hook.jump(stage.index(A::IPV6));
-            if let Ok(scratch) = maps::scratch() {
-                (scratch.checked, scratch.clamped) = (false, false);
-            }
             refuse(hook, Reason::StageMissing)
         }
         Err(Exit::Answered(reason)) if !H::EGRESS => {
@@ -118,7 +128,7 @@ fn packet<H: Hook, A: Family>(hook: &H, link: &Link) -> Result<Packet<A>, Exit> 
     let header: Header<A> = parse::header(hook, link)?;
     if header.part.is_fragment() {
         let scratch = maps::scratch()?;
-        if !core::mem::take(&mut scratch.checked) {
+        if !core::mem::take(&mut scratch.checked) || scratch.fragment != header.part {
             return Err(Exit::To(Stage::Fragment));
         }
         if header.part.offset != 0 {
@@ -145,7 +155,7 @@ fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     if flow.mss != 0 && packet.flags.synchronizes() {
         let scratch = maps::scratch()?;
         // Set by that stage, so that a packet comes by it once.
-        if !core::mem::take(&mut scratch.clamped) {
+        if core::mem::take(&mut scratch.clamped) != packet.key.ports() {
             scratch.mtu = flow.route.mtu;
             scratch.mss = flow.mss;
             return Err(Exit::To(Stage::Clamp));

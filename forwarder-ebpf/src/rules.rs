@@ -49,12 +49,7 @@ pub fn find<A: Family>(
 }
 
 #[inline(always)]
-fn fill<A: Family>(
-    listener: &mut ListenerKey<A>,
-    key: &FlowKey<A>,
-    interface: u32,
-    shape: &Shape,
-) {
+fn fill<A: Family>(listener: &mut ListenerKey<A>, key: &FlowKey<A>, interface: u32, shape: &Shape) {
     let port = u32::from(u16::from_be(key.destination_port_be));
     // A shift beyond 16 never is in the table; the mask tells the verifier.
     let shift = shape.shift & 31;
@@ -95,10 +90,7 @@ pub fn target<A: Family>(key: &FlowKey<A>, rule: &RuleEntry<A>) -> Option<FlowKe
 /// The backend for a new flow: by the client's address and port, so that connections of one client
 /// spread and a repeated SYN goes where the first one went.
 #[inline(always)]
-fn choose_backend<A: Family>(
-    key: &FlowKey<A>,
-    rule: &RuleEntry<A>,
-) -> Option<&'static Backend<A>> {
+fn choose_backend<A: Family>(key: &FlowKey<A>, rule: &RuleEntry<A>) -> Option<&'static Backend<A>> {
     let mut index = rule.backends;
     if rule.backend_count > 1 {
         let client = key.source.digest() ^ u32::from(key.source_port_be).rotate_left(16);

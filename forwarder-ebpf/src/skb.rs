@@ -15,6 +15,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
+use forwarder_common::address::V6;
 use forwarder_common::{
     checksum::Delta,
     device::HANDOFF,
@@ -27,7 +28,6 @@ use forwarder_common::{
     rule::LOCAL,
     stats::HOOK_TC,
 };
-use forwarder_common::address::V6;
 use network_types::{eth::EthHdr, ip::Ipv6Hdr};
 
 use crate::{
@@ -235,6 +235,16 @@ impl<const EGRESS: bool> Hook for SkbFrame<'_, EGRESS> {
     }
 
     #[inline(always)]
+    fn near(&self) -> u32 {
+        if EGRESS {
+            // SAFETY: the context is the kernel's.
+            unsafe { (*self.context.skb.skb).ifindex }
+        } else {
+            self.ingress()
+        }
+    }
+
+    #[inline(always)]
     fn wire_length(&self, length: u32, headers: u16) -> u32 {
         // SAFETY: the context is the kernel's.
         match unsafe { (*self.context.skb.skb).gso_size } {
@@ -322,12 +332,7 @@ impl<const EGRESS: bool> Holder for SkbFrame<'_, EGRESS> {
         };
         // SAFETY: the context is the kernel's, and `bytes` has room for `length` bytes.
         unsafe {
-            bpf_skb_load_bytes(
-                self.context.as_ptr(),
-                0,
-                bytes.as_mut_ptr().cast(),
-                length,
-            ) == 0
+            bpf_skb_load_bytes(self.context.as_ptr(), 0, bytes.as_mut_ptr().cast(), length) == 0
         }
     }
 

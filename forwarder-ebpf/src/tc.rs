@@ -1,8 +1,6 @@
 //! The slow path, TC ingress, and what this host itself sends, TC egress.
 
-use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext,
-};
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 use forwarder_common::{
     address::{V4, V6},
     device::{HANDOFF, NO_METADATA},
@@ -81,10 +79,24 @@ stage!(tc_answer_v4, false, QUOTE, V4, answer::run::<_, V4>);
 stage!(tc_answer_v6, false, QUOTE, V6, answer::run::<_, V6>);
 stage!(egress_open_v4, true, HEADERS, V4, open::run::<_, V4>);
 stage!(egress_open_v6, true, HEADERS, V6, open::run::<_, V6>);
+stage!(egress_clamp_v4, true, QUOTE, V4, clamp::run::<_, V4>);
+stage!(egress_clamp_v6, true, QUOTE, V6, clamp::run::<_, V6>);
 stage!(egress_error_v4, true, QUOTE, V4, error::run::<_, V4>);
 stage!(egress_error_v6, true, QUOTE, V6, error::run::<_, V6>);
-stage!(egress_fragment_v4, true, HEADERS, V4, fragment::run::<_, V4>);
-stage!(egress_fragment_v6, true, HEADERS, V6, fragment::run::<_, V6>);
+stage!(
+    egress_fragment_v4,
+    true,
+    HEADERS,
+    V4,
+    fragment::run::<_, V4>
+);
+stage!(
+    egress_fragment_v6,
+    true,
+    HEADERS,
+    V6,
+    fragment::run::<_, V6>
+);
 
 /// Whether XDP has handed this packet over, or a fragment has been brought back.
 #[inline(always)]

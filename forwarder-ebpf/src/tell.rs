@@ -27,14 +27,23 @@ pub fn ports_exhausted<A: Family>(to: &FlowKey<A>) {
 #[inline(never)]
 fn v4(source: u32, backend: u32, port: u16) {
     let (source, backend) = (u32::from_be(source), u32::from_be(backend));
-    warn!((), "no source port is left at {:i} towards {:i}:{}", source, backend, port);
+    warn!(
+        (),
+        "no source port is left at {:i} towards {:i}:{}", source, backend, port
+    );
 }
 
 /// As [`v4`].
 #[inline(never)]
 fn v6(source: [u32; 4], backend: [u32; 4], port: u16) {
-    let (source, backend) = (V6::from_raw(source).octets(), V6::from_raw(backend).octets());
-    warn!((), "no source port is left at {:i} towards [{:i}]:{}", source, backend, port);
+    let (source, backend) = (
+        V6::from_raw(source).octets(),
+        V6::from_raw(backend).octets(),
+    );
+    warn!(
+        (),
+        "no source port is left at {:i} towards [{:i}]:{}", source, backend, port
+    );
 }
 
 /// Whether this CPU has been quiet for long enough.

@@ -100,6 +100,7 @@ const LAN: Masquerade = Masquerade {
     interface: S2::INSIDE,
     ports: &["tcp/25", "tcp/110", "tcp/53", "udp/53"],
     source: Source::Masquerade,
+    unfiltered: false,
 };
 
 const LAN6: Masquerade = Masquerade {

@@ -22,6 +22,7 @@ fn rule(family: Family) -> Masquerade {
         interface: S2::INSIDE,
         ports: &["tcp/25", "tcp/110", "udp/53", "tcp/53"],
         source: Source::Masquerade,
+        unfiltered: false,
     }
 }
 

@@ -22,6 +22,7 @@ fn rule(family: Family, source: Source) -> Masquerade {
         interface: S2::INSIDE,
         ports: &[],
         source,
+        unfiltered: false,
     }
 }
 

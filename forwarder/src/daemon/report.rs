@@ -30,8 +30,9 @@ impl server::Source for Running {
                 None => "from the command line".to_owned(),
             },
             interfaces: state.interfaces(),
-            flows: fill(flows, sizes.flows),
-            half_open: fill(half_open, sizes.half_open),
+            // Each family has tables of its own.
+            flows: fill(flows, sizes.flows.saturating_mul(2)),
+            half_open: fill(half_open, sizes.half_open.saturating_mul(2)),
             rules: fill(RuleSet::from(&state.config).len() as u64, sizes.rules),
             forwarded: state.forwarded()?,
             dropped_packets: state.dropped()?,

@@ -166,7 +166,8 @@ impl State {
         self.forget_addresses(&network)?;
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
-        self.datapath.set_rules(RuleSet::from(&self.config), index)?;
+        self.datapath
+            .set_rules(RuleSet::from(&self.config), index)?;
         self.datapath.bump_generation()?;
         self.network = network;
         self.attach()

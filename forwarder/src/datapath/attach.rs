@@ -4,8 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use aya::programs::{
-    ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
-    LinkOrder,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, SchedClassifierLinkId, TcAttachOptions, TcHandle},
     xdp::XdpLink,
@@ -299,8 +298,7 @@ fn on_filter(
     };
     let ours = mark.as_ref().is_some_and(|mark| mark.exists());
     let id: SchedClassifierLinkId = if ours {
-        let old =
-            SchedClassifierLink::attached(&link.name, side.kind(), PRIORITY, HANDLE, None)?;
+        let old = SchedClassifierLink::attached(&link.name, side.kind(), PRIORITY, HANDLE, None)?;
         program.attach_to_link(old)?
     } else {
         let options = TcAttachOptions::Netlink(options());
@@ -323,9 +321,7 @@ pub(super) fn detach_legacy(index: u32, side: Side) {
         return; // The device is gone, and the filter with it.
     };
     let name = name.to_string_lossy();
-    if let Ok(link) =
-        SchedClassifierLink::attached(&name, side.kind(), PRIORITY, HANDLE, None)
-    {
+    if let Ok(link) = SchedClassifierLink::attached(&name, side.kind(), PRIORITY, HANDLE, None) {
         drop(link);
     }
 }

@@ -255,13 +255,7 @@ fn masquerade(addresses: &[Address]) -> BTreeMap<MasqueradeId, Own> {
             continue;
         };
         let subnet = subnet.trunc();
-        let id = |length: u8, network| {
-            (
-                SCOPE_BITS + u32::from(length),
-                address.interface,
-                network,
-            )
-        };
+        let id = |length: u8, network| (SCOPE_BITS + u32::from(length), address.interface, network);
         wanted
             .entry(id(address.prefix, subnet.network()))
             .or_insert(Own {

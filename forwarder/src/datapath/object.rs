@@ -97,8 +97,14 @@ impl Datapath {
         for (tables, entries) in [
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
-            (["HALF_OPEN_V4", "HALF_OPEN_V6"], half_open.saturating_mul(2)),
-            (["BACKENDS_V4", "BACKENDS_V6"], sizes.rules.saturating_mul(2)),
+            (
+                ["HALF_OPEN_V4", "HALF_OPEN_V6"],
+                half_open.saturating_mul(2),
+            ),
+            (
+                ["BACKENDS_V4", "BACKENDS_V6"],
+                sizes.rules.saturating_mul(2),
+            ),
         ] {
             for table in tables {
                 loader.map_max_entries(table, entries);

@@ -256,7 +256,10 @@ impl<A: Family + Network> FamilyTables<A> {
         for id in stale {
             self.outbound.remove(&outbound_key(&id))?;
         }
-        for id in old.iter().filter(|id| !contents.listeners.contains_key(*id)) {
+        for id in old
+            .iter()
+            .filter(|id| !contents.listeners.contains_key(*id))
+        {
             self.listeners.remove(&compile::listener_key::<A>(id))?;
         }
         Ok(())

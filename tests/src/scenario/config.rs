@@ -72,6 +72,9 @@ impl Masquerade {
         );
         text += &list("from", self.from);
         text += &list("ports", self.ports);
+        if self.unfiltered {
+            text += "filtering = \"endpoint-independent\"\n";
+        }
         text + "\n"
     }
 }

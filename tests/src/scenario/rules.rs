@@ -154,6 +154,9 @@ pub struct Masquerade {
     pub ports: &'static [&'static str],
     /// As whom they appear.
     pub source: Source,
+    /// Whether anybody may send to a port that stands for a client's. The forwarder's only: netfilter asks for
+    /// the full tuple.
+    pub unfiltered: bool,
 }
 
 /// Where connections of the gateway itself go instead (S4).
