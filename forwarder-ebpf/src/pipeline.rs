@@ -76,12 +76,11 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
         Ok(value) => value,
         Err(Exit::To(stage)) => {
             hook.jump(stage.index(A::IPV6));
-            if let Ok(scratch) = maps::scratch() {
-                (scratch.checked, scratch.clamped) = (false, false);
-            }
+            forget_stages();
             refuse(hook, Reason::StageMissing)
         }
         Err(Exit::Answered(reason)) if !H::EGRESS => {
+            forget_stages();
             if let Ok(scratch) = maps::scratch() {
                 scratch.reason = reason;
                 account::refused(reason);
@@ -89,7 +88,18 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
             }
             hook.refuse(Verdict::Drop)
         }
-        Err(Exit::Refused(reason) | Exit::Answered(reason)) => refuse(hook, reason),
+        Err(Exit::Refused(reason) | Exit::Answered(reason)) => {
+            forget_stages();
+            refuse(hook, reason)
+        }
+    }
+}
+
+/// Forgets by which stages a packet has come that ends here: the next one has come by none.
+#[inline(always)]
+fn forget_stages() {
+    if let Ok(scratch) = maps::scratch() {
+        (scratch.checked, scratch.clamped) = (false, false);
     }
 }
 
