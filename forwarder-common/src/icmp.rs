@@ -12,6 +12,8 @@ use crate::{
 
 /// Bytes of the ICMP header, behind which the packet in question begins.
 pub const ICMP_HEADER: usize = 8;
+/// Bytes of the transport header that the packet in question has at least (RFC 792).
+const LEAST: usize = 8;
 /// Bounds where an ICMP header may begin, for the verifier.
 const OFFSET_MASK: u32 = 0x0fff;
 /// Offset of the checksum in an ICMP header.
@@ -37,8 +39,8 @@ pub struct Inner<A> {
 ///
 /// # Errors
 ///
-/// [`Reason::Malformed`] if the error or the packet in it is cut short, [`Reason::IcmpNoFlow`] if it is
-/// about a packet of no flow.
+/// [`Reason::Malformed`] if the error or the packet in it is cut short, [`Reason::NoRule`] if it is about a
+/// packet that can be none of ours: of another host, of another protocol, or a later fragment.
 #[inline(always)]
 pub fn parse<A: Network, F: Frame>(
     frame: &F,
@@ -53,10 +55,15 @@ pub fn parse<A: Network, F: Frame>(
     let header = A::header(frame, at)?;
     // Somebody else's packet: whoever reports it must report it to its sender.
     if header.source != outer.destination || header.part.offset != 0 {
-        return Err(Reason::IcmpNoFlow);
+        return Err(Reason::NoRule);
     }
     let ip = inner_ip::<A, F>(frame, at)?;
     let segment_offset = at + usize::from(header.length);
+    // The frame may be longer than the packet, and what follows is under no checksum.
+    let end = link.network + outer.total as usize;
+    if segment_offset + LEAST > end {
+        return Err(Reason::Malformed);
+    }
     let segment: *mut u8 = frame
         .at::<u64>(segment_offset)
         .ok_or(Reason::Malformed)?
@@ -71,12 +78,13 @@ pub fn parse<A: Network, F: Frame>(
                 Message::Echo => (Transport::Echo, [words[IDENTIFIER / 2], 0]),
                 Message::EchoReply => (Transport::EchoReply, [0, words[IDENTIFIER / 2]]),
                 // RFC 1122 section 3.2.2: no errors about errors.
-                _ => return Err(Reason::IcmpNoFlow),
+                _ => return Err(Reason::NoRule),
             }
         }
-        _ => return Err(Reason::IcmpNoFlow),
+        _ => return Err(Reason::NoRule),
     };
-    let checksum = frame.at::<u16>(segment_offset + transport.checksum_offset());
+    let field = segment_offset + transport.checksum_offset();
+    let checksum = frame.at::<u16>(field).filter(|_| field + 2 <= end);
     let key = FlowKey::new(
         header.source,
         header.destination,

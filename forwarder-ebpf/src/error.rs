@@ -25,8 +25,14 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let header: Header<A> = parse::header(hook, link)?;
-    let (packet, inner) = icmp::parse(hook, link, &header)?;
     let settings = pipeline::settings()?;
+    let (packet, inner) = match icmp::parse(hook, link, &header) {
+        // About none of ours, but an outbound rule may have to refuse it.
+        Err(Reason::NoRule) if leaves(hook, &header, settings) => {
+            return Err(Exit::Refused(Reason::IcmpNoFlow));
+        }
+        parsed => parsed?,
+    };
     let Some(flow) = lookup::entry(&packet.key) else {
         return Err(Exit::Refused(unknown(
             hook,
@@ -74,18 +80,28 @@ fn unknown<H: Hook, A: Family>(
     if H::EGRESS {
         return Reason::NoRule;
     }
-    let ingress = hook.ingress();
     let Ok(entries) = maps::entries::<A>() else {
         return Reason::Raced;
     };
-    let scope = Scope::Device(ingress);
+    let scope = Scope::Device(hook.ingress());
     let ours = rules::find(&packet.key, scope, settings, &mut entries.listener).is_some()
-        || settings.outbound != 0
-            && A::OWN.get_ptr(packet.key.destination).is_none()
-            && clients::scope(reporter, ingress).is_some();
+        || outbound(hook, reporter, packet.key.destination, settings);
     if ours {
         Reason::IcmpNoFlow
     } else {
         Reason::NoRule
     }
+}
+
+/// Whether this error is one that a client of an outbound rule sends to somebody else.
+#[inline(always)]
+fn leaves<H: Hook, A: Family>(hook: &H, header: &Header<A>, settings: &Settings) -> bool {
+    !H::EGRESS && outbound(hook, header.source, header.destination, settings)
+}
+
+#[inline(always)]
+fn outbound<H: Hook, A: Family>(hook: &H, client: A, to: A, settings: &Settings) -> bool {
+    settings.outbound != 0
+        && A::OWN.get_ptr(to).is_none()
+        && clients::scope(client, hook.ingress()).is_some()
 }

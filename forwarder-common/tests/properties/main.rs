@@ -1,172 +1,304 @@
-//! Parsing and rewriting, over whatever bytes and packets chance brings.
+//! Parsing and rewriting, over whatever bytes and packets chance brings, in both families.
 //!
 //! Packets are built by etherparse and verified by a sum over all bytes (RFC 1071), so that the incremental
 //! arithmetic under test has no part in judging itself.
 
+mod judge;
 mod packets;
 
 use forwarder_common::{
-    address::V4,
+    address::{V4, V6},
     ethernet::Macs,
-    flow::{FlowKey, Rewrite, Route},
+    flow::{FlowKey, Rewrite},
     frame::{SliceFrame, Transport},
-    parse::{Packet, parse},
+    icmp,
+    parse::{self, Packet},
     reason::Reason,
-    rewrite,
+    rewrite::{self, Hop},
+    stage::{Exit, Stage},
 };
-use packets::{Sample, garbage, host, mutated, sample, verify};
+use packets::{Kind, Sample, Wire, garbage, key, mutated, sample};
 use proptest::prelude::*;
 
 const NEXT_HOP: Macs = Macs::new([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
 
-fn tuple() -> impl Strategy<Value = (u32, u32, u16, u16)> {
-    let addresses =
-        (host(), host()).prop_map(|(a, b)| (u32::from_ne_bytes(a), u32::from_ne_bytes(b)));
-    (addresses, any::<(u16, u16)>()).prop_map(|((a, b), (c, d))| (a, b, c, d))
+/// New addresses and ports.
+type Tuple<A> = (A, A, (u16, u16));
+
+fn tuple<A: Wire>() -> impl Strategy<Value = Tuple<A>> {
+    (A::host(), A::host(), any::<(u16, u16)>())
 }
 
-/// Parses `bytes` and says what was found; the pointers in it are not used any more.
-fn look(bytes: &mut [u8]) -> Result<Packet, Reason> {
-    parse(&SliceFrame::new(bytes))
+/// Parses `frame` as the pipeline does.
+fn look<A: Wire>(frame: &SliceFrame<'_>) -> Result<Packet<A>, Exit> {
+    let link = parse::link(frame)?;
+    if link.ether_type != A::ETHER_TYPE {
+        return Err(Exit::Refused(Reason::NotIp));
+    }
+    let header = parse::header::<A, _>(frame, &link)?;
+    if header.part.offset != 0 {
+        return Err(Exit::To(Stage::Fragment));
+    }
+    parse::packet(frame, &link, &header)
 }
 
 /// Rewrites `bytes` to `to`, as the pipeline does.
-fn translate(bytes: &mut [u8], to: &FlowKey<V4>) -> Packet {
+fn translate<A: Wire>(bytes: &mut [u8], to: &FlowKey<A>) -> Packet<A> {
     let mut frame = SliceFrame::new(bytes);
-    let packet = parse(&frame).expect("a valid packet");
+    let packet = look(&frame).expect("a valid packet");
     let change = Rewrite::between(&packet.key, to);
-    let route = Route::new(1, 1, NEXT_HOP, 1500, 0);
-    rewrite::apply(&mut frame, &packet, &change, &route);
+    rewrite::apply(&mut frame, &packet, &change, Hop::Next(NEXT_HOP));
     packet
 }
 
-fn key(
-    (source, destination, source_port, destination_port): (u32, u32, u16, u16),
-    protocol: u8,
-) -> FlowKey<V4> {
+/// The tuple of a packet like `packet` with other addresses and ports.
+fn like<A: Wire>(packet: &Packet<A>, (source, destination, ports): Tuple<A>) -> FlowKey<A> {
+    let kind = match packet.transport {
+        Transport::Echo => Kind::Echo,
+        Transport::EchoReply => Kind::EchoReply,
+        _ => Kind::Tcp,
+    };
+    let to = key(kind, source, destination, ports);
     FlowKey::new(
-        V4::from_raw(source),
-        V4::from_raw(destination),
-        source_port.to_be(),
-        destination_port.to_be(),
-        protocol,
+        source,
+        destination,
+        to.source_port_be,
+        to.destination_port_be,
+        packet.key.protocol,
     )
 }
 
 /// Which bytes of a frame a rewrite may change.
-fn may_change(packet: &Packet) -> impl Fn(usize) -> bool {
-    let transport = packet.transport_offset;
-    let checksum = transport + packet.transport.checksum_offset();
+fn may_change<A: Wire>(packet: &Packet<A>) -> impl Fn(usize) -> bool + use<A> {
+    let (network, segment, transport) = (packet.network, packet.transport_offset, packet.transport);
+    let ip = if A::IPV6 { 7..40 } else { 8..20 };
+    let ports = match transport {
+        Transport::Tcp | Transport::Udp => 0..4,
+        Transport::Echo | Transport::EchoReply => 4..6,
+        _ => 0..0,
+    };
     move |at| {
-        // MACs; TTL; header checksum and both addresses; both ports; the transport's checksum.
+        // MACs; hops, header checksum and both addresses, but not IPv4's protocol; ports; the checksum.
+        let in_ip = at >= network && ip.contains(&(at - network));
+        let in_segment = at >= segment && ports.contains(&(at - segment));
+        let checksum = segment + transport.checksum_offset();
+        let translated = !matches!(transport, Transport::Other | Transport::Tail);
         at < 12
-            || at == 22
-            || (24..34).contains(&at)
-            || (transport..transport + 4).contains(&at)
-            || (checksum..checksum + 2).contains(&at)
+            || in_ip && (A::IPV6 || at != network + 9)
+            || in_segment
+            || translated && (checksum..checksum + 2).contains(&at)
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn parsing_writes_nothing_and_stays_inside(bytes in garbage()) {
-        let mut seen = bytes.clone();
-        if let Ok(packet) = look(&mut seen) {
-            prop_assert!(usize::from(packet.length) + 14 <= bytes.len());
-            prop_assert!(packet.transport_offset >= 34);
-            prop_assert!(packet.transport_offset + packet.transport.header_length() <= bytes.len());
-        }
-        prop_assert_eq!(seen, bytes);
+fn only_allowed_bytes<A: Wire>(
+    before: &[u8],
+    after: &[u8],
+    packet: &Packet<A>,
+) -> Result<(), TestCaseError> {
+    let allowed = may_change(packet);
+    for (at, (before, after)) in before.iter().zip(after).enumerate() {
+        prop_assert!(before == after || allowed(at), "byte {}", at);
     }
+    Ok(())
+}
 
-    #[test]
-    fn a_damaged_packet_is_refused_or_rewritten_in_its_own_fields(
-        (bytes, to) in (mutated(), tuple()),
-    ) {
-        let mut written = bytes.clone();
-        if look(&mut written).is_err() {
+fn parsing_writes_nothing_and_stays_inside<A: Wire>(bytes: Vec<u8>) -> Result<(), TestCaseError> {
+    let mut seen = bytes.clone();
+    if let Ok(packet) = look::<A>(&SliceFrame::new(&mut seen)) {
+        let end = packet.network + packet.length as usize;
+        prop_assert!(end <= bytes.len());
+        prop_assert!(packet.transport_offset >= packet.network + A::HEADER);
+        prop_assert!(packet.network + usize::from(packet.headers) <= end);
+    }
+    prop_assert_eq!(seen, bytes);
+    Ok(())
+}
+
+fn a_damaged_packet_is_refused_or_rewritten_in_its_own_fields<A: Wire>(
+    (bytes, to): (Vec<u8>, Tuple<A>),
+) -> Result<(), TestCaseError> {
+    let mut written = bytes.clone();
+    let to = match look::<A>(&SliceFrame::new(&mut written)) {
+        Ok(packet) => like(&packet, to),
+        Err(_) => {
             prop_assert_eq!(written, bytes);
             return Ok(());
         }
-        let packet = translate(&mut written, &key(to, bytes[23]));
-        let allowed = may_change(&packet);
-        for (at, (before, after)) in bytes.iter().zip(&written).enumerate() {
-            prop_assert!(before == after || allowed(at), "byte {}", at);
+    };
+    let packet = translate(&mut written, &to);
+    only_allowed_bytes(&bytes, &written, &packet)
+}
+
+fn what_is_parsed_is_what_was_built<A: Wire>(sample: Sample<A>) -> Result<(), TestCaseError> {
+    let mut bytes = sample.bytes();
+    let packet = look::<A>(&SliceFrame::new(&mut bytes)).expect("a valid packet");
+    let network = 14 + if sample.tag.is_some() { 4 } else { 0 };
+    prop_assert_eq!(packet.key, sample.key());
+    prop_assert_eq!(packet.hops, sample.hops);
+    prop_assert_eq!(packet.tos, if A::IPV6 { 0x2a } else { 0 });
+    prop_assert_eq!(packet.network, network);
+    let transport = network + A::HEADER + sample.options.len();
+    prop_assert_eq!(packet.transport_offset, transport);
+    let length = packet.length as usize;
+    prop_assert_eq!(network + length + sample.trailer, bytes.len());
+    prop_assert_eq!(usize::from(packet.headers) + sample.payload.len(), length);
+    Ok(())
+}
+
+fn checksums_agree_with_full_recomputation<A: Wire>(
+    (sample, (source, destination, ports)): (Sample<A>, Tuple<A>),
+) -> Result<(), TestCaseError> {
+    let before = sample.bytes();
+    let mut bytes = before.clone();
+    let to = key(sample.kind, source, destination, ports);
+    let packet = translate(&mut bytes, &to);
+    let end = bytes.len() - sample.trailer;
+    judge::whole(&bytes[packet.network..end], &sample)?;
+    prop_assert_eq!(&bytes[..12], &[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8]);
+    only_allowed_bytes(&before, &bytes, &packet)?;
+    let again = look::<A>(&SliceFrame::new(&mut bytes)).expect("a valid packet");
+    prop_assert_eq!(again.key, to);
+    prop_assert_eq!(again.hops, sample.hops - 1);
+    Ok(())
+}
+
+fn forth_and_back_restores_all_but_macs_and_hops<A: Wire>(
+    (sample, (source, destination, ports)): (Sample<A>, Tuple<A>),
+) -> Result<(), TestCaseError> {
+    let mut bytes = sample.bytes();
+    translate(&mut bytes, &key(sample.kind, source, destination, ports));
+    let packet = translate(&mut bytes, &sample.key());
+    let back = Sample {
+        hops: sample.hops - 2,
+        ..sample
+    };
+    let end = bytes.len() - back.trailer;
+    judge::whole(&bytes[packet.network..end], &back)?;
+    let mut expected = back.bytes();
+    expected[..12].copy_from_slice(&bytes[..12]);
+    let transport = packet.transport_offset + packet.transport.checksum_offset();
+    for at in [packet.network + 10, transport] {
+        // One's complement has two zeros, and both have just been verified.
+        if matches!(expected[at..at + 2], [0, 0] | [0xff, 0xff]) {
+            expected[at..at + 2].copy_from_slice(&bytes[at..at + 2]);
         }
     }
+    prop_assert_eq!(bytes, expected);
+    Ok(())
+}
 
-    #[test]
-    fn what_is_parsed_is_what_was_built(sample in sample()) {
-        let packet = look(&mut sample.bytes()).expect("a valid packet");
-        prop_assert_eq!(packet.key, sample.key());
-        prop_assert_eq!(packet.ttl, sample.ttl);
-        prop_assert_eq!(packet.transport == Transport::Tcp, sample.tcp);
-        prop_assert_eq!(packet.transport_offset, 34 + sample.options.len());
-        prop_assert_eq!(usize::from(packet.length) + 14 + sample.trailer, sample.bytes().len());
+fn the_reply_is_the_way_back<A: Wire>(
+    (sample, (source, destination, ports)): (Sample<A>, Tuple<A>),
+) -> Result<(), TestCaseError> {
+    let from = sample.key();
+    let to = key(sample.kind, source, destination, ports);
+    let forth = Rewrite::between(&from, &to);
+    let back = Rewrite::between(&to.reversed(), &from.reversed());
+    prop_assert_eq!(forth.key(from.protocol), to);
+    prop_assert_eq!(back.key(from.protocol), from.reversed());
+    // Together they change nothing: a zero, of which one's complement has two.
+    for joint in [
+        forth.addresses.then(back.addresses),
+        forth.ports.then(back.ports),
+    ] {
+        prop_assert!(matches!(joint.raw(), 0 | 0xffff), "{:?}", joint);
     }
+    Ok(())
+}
 
-    #[test]
-    fn checksums_agree_with_full_recomputation((sample, to) in (sample(), tuple())) {
-        let before = sample.bytes();
-        let mut bytes = before.clone();
-        let to = key(to, sample.key().protocol);
-        let packet = translate(&mut bytes, &to);
-        verify(&bytes, sample.absent)?;
-        prop_assert_eq!(parsed_key(&bytes), to);
-        prop_assert_eq!(bytes[22], sample.ttl - 1);
-        prop_assert_eq!(&bytes[..12], &[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8]);
-        let allowed = may_change(&packet);
-        for (at, (before, after)) in before.iter().zip(&bytes).enumerate() {
-            prop_assert!(before == after || allowed(at), "byte {}", at);
-        }
+/// An error about a packet that has left, of which it quotes some: from whom, and how much more than the least.
+type Complaint<A> = (Sample<A>, Tuple<A>, A, prop::sample::Index);
+
+fn complaint<A: Wire>() -> impl Strategy<Value = Complaint<A>> {
+    (sample(), tuple(), A::host(), any::<prop::sample::Index>())
+}
+
+fn errors_are_translated_with_all_checksums<A: Wire>(
+    (about, (source, destination, ports), reporter, quoted): Complaint<A>,
+) -> Result<(), TestCaseError> {
+    let mut packet = about.packet();
+    let least = A::HEADER + about.options.len() + 8;
+    let length = least + quoted.index(packet.len() - least + 1);
+    let complete = length == packet.len();
+    // A checksum that is cut in half cannot be made right.
+    let field = least - 8 + if about.kind == Kind::Tcp { 16 } else { 6 };
+    prop_assume!(length != field + 1);
+    packet.truncate(length);
+    let mut message = vec![if A::IPV6 { 1 } else { 3 }, 1, 0, 0, 0, 0, 0, 0];
+    message.extend(packet);
+    let outer = Sample {
+        source: reporter,
+        destination: about.source,
+        options: Vec::new(),
+        ..about.clone()
+    };
+    let header = A::write_header(&outer, A::ICMP, message.len());
+    let pseudo = match A::ICMP_PSEUDO_HEADER {
+        true => A::pseudo(reporter, about.source, A::ICMP, message.len()),
+        false => Vec::new(),
+    };
+    let check = !judge::sum(&[&pseudo[..], &message].concat());
+    message[2..4].copy_from_slice(&check.to_be_bytes());
+    let mut bytes = vec![0; 12];
+    bytes.extend(A::ETHER_TYPE.to_ne_bytes());
+    bytes.extend([header, message].concat());
+    judge::error::<A>(&bytes[14..])?;
+
+    let mut frame = SliceFrame::new(&mut bytes);
+    let link = parse::link(&frame).expect("an Ethernet header");
+    let header = parse::header::<A, _>(&frame, &link).expect("an IP header");
+    let (packet, inner) = icmp::parse(&frame, &link, &header).expect("an ICMP error");
+    prop_assert_eq!(packet.key, about.key().reversed());
+    let original = key(about.kind, source, destination, ports);
+    let change = Rewrite::between(&packet.key, &original.reversed());
+    rewrite::apply_error(&mut frame, &packet, &inner, &change, Hop::Next(NEXT_HOP));
+
+    judge::error::<A>(&bytes[14..])?;
+    let quote = &bytes[14 + A::HEADER + 8..];
+    judge::header::<A>(quote)?;
+    if complete {
+        judge::whole(quote, &about)?;
     }
+    let mut frame = [&[0; 12][..], &A::ETHER_TYPE.to_ne_bytes(), quote].concat();
+    let whole = about.packet().len();
+    frame.resize(14 + whole, 0);
+    if about.kind != Kind::Tcp || length >= field + 4 {
+        let again = look::<A>(&SliceFrame::new(&mut frame)).expect("the packet in it");
+        prop_assert_eq!(again.key, original);
+    }
+    Ok(())
+}
 
-    #[test]
-    fn forth_and_back_restores_all_but_macs_and_ttl((sample, to) in (sample(), tuple())) {
-        let original = sample.bytes();
-        let mut bytes = original.clone();
-        translate(&mut bytes, &key(unicast(to), sample.key().protocol));
-        translate(&mut bytes, &sample.key());
-        verify(&bytes, sample.absent)?;
-        let back = Sample { ttl: sample.ttl - 2, ..sample };
-        let mut expected = back.bytes();
-        expected[..12].copy_from_slice(&bytes[..12]);
-        for at in back.checksums() {
-            // One's complement has two zeros, and both have just been verified.
-            if matches!(expected[at..at + 2], [0, 0] | [0xff, 0xff]) {
-                expected[at..at + 2].copy_from_slice(&bytes[at..at + 2]);
+/// Makes each property a test of both families.
+macro_rules! properties {
+    ($($name:ident($strategy:expr);)+) => {
+        properties!(v4, V4: $($name($strategy);)+);
+        properties!(v6, V6: $($name($strategy);)+);
+    };
+    ($module:ident, $family:ident: $($name:ident($strategy:expr);)+) => {
+        mod $module {
+            use super::*;
+            type A = $family;
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(2000))]
+                $(
+                    #[test]
+                    fn $name(input in $strategy) {
+                        super::$name::<A>(input)?;
+                    }
+                )+
             }
         }
-        prop_assert_eq!(bytes, expected);
-    }
-
-    #[test]
-    fn the_reply_is_the_way_back((sample, to) in (sample(), tuple())) {
-        let from = sample.key();
-        let to = key(to, from.protocol);
-        let forth = Rewrite::between(&from, &to);
-        let back = Rewrite::between(&to.reversed(), &from.reversed());
-        prop_assert_eq!(forth.key(from.protocol), to);
-        prop_assert_eq!(back.key(from.protocol), from.reversed());
-        // Together they change nothing: a zero, of which one's complement has two.
-        for joint in [forth.addresses.then(back.addresses), forth.ports.then(back.ports)] {
-            prop_assert!(matches!(joint.raw(), 0 | 0xffff), "{:?}", joint);
-        }
-    }
+    };
 }
 
-/// The second rewrite parses what the first has made, so the first must make nothing that is refused.
-fn unicast(
-    (source, destination, source_port, destination_port): (u32, u32, u16, u16),
-) -> (u32, u32, u16, u16) {
-    let [first, rest @ ..] = destination.to_ne_bytes();
-    let destination = u32::from_ne_bytes([first % 224, rest[0], rest[1], rest[2]]);
-    (source, destination, source_port, destination_port)
-}
-
-fn parsed_key(bytes: &[u8]) -> FlowKey<V4> {
-    let packet = etherparse::SlicedPacket::from_ethernet(bytes).expect("a packet");
-    packets::key_of(&packet)
+properties! {
+    parsing_writes_nothing_and_stays_inside(garbage::<A>());
+    a_damaged_packet_is_refused_or_rewritten_in_its_own_fields((mutated::<A>(), tuple::<A>()));
+    what_is_parsed_is_what_was_built(sample::<A>());
+    checksums_agree_with_full_recomputation((sample::<A>(), tuple::<A>()));
+    forth_and_back_restores_all_but_macs_and_hops((sample::<A>(), tuple::<A>()));
+    the_reply_is_the_way_back((sample::<A>(), tuple::<A>()));
+    errors_are_translated_with_all_checksums(complaint::<A>());
 }

@@ -1,20 +1,159 @@
-//! Packets by chance, and the judge of their checksums.
+//! Packets by chance.
 
 use etherparse::{
-    EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv4Options, NetSlice, SlicedPacket,
-    TcpHeader, TransportSlice, UdpHeader,
+    IpNumber, Ipv4Header, Ipv4Options, Ipv6FlowLabel, Ipv6Header, Ipv6RawExtHeader, TcpHeader,
+    UdpHeader,
 };
-use forwarder_common::{address::V4, flow::FlowKey};
+use forwarder_common::{
+    address::{V4, V6},
+    flow::FlowKey,
+    network::Network,
+};
 use proptest::prelude::*;
+
+use crate::judge;
+
+/// What a family's packets are made of.
+pub trait Wire: Network {
+    /// Any address that a packet on the wire may carry as one host's.
+    fn host() -> BoxedStrategy<Self>;
+
+    /// What may stand between the fixed header and the transport header, in bytes: options, extension headers.
+    fn options() -> BoxedStrategy<Vec<u8>>;
+
+    /// The header of a packet with this `protocol`, options included, for `length` bytes behind it.
+    fn write_header(sample: &Sample<Self>, protocol: u8, length: usize) -> Vec<u8>;
+
+    /// What checksums of the transport cover in front of it.
+    fn pseudo(source: Self, destination: Self, protocol: u8, length: usize) -> Vec<u8>;
+
+    /// Types of an echo request and its reply.
+    const ECHO: [u8; 2];
+}
+
+fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..=most)
+}
+
+fn words(most: usize) -> BoxedStrategy<Vec<u8>> {
+    (0..=most)
+        .prop_flat_map(|words| proptest::collection::vec(any::<u8>(), words * 4))
+        .boxed()
+}
+
+impl Wire for V4 {
+    fn host() -> BoxedStrategy<Self> {
+        let first = prop_oneof![1_u8..127, 128_u8..224];
+        (first, any::<[u8; 3]>())
+            .prop_map(|(a, [b, c, d])| Self::new([a, b, c, d]))
+            .boxed()
+    }
+
+    fn options() -> BoxedStrategy<Vec<u8>> {
+        words(10)
+    }
+
+    fn write_header(sample: &Sample<Self>, protocol: u8, length: usize) -> Vec<u8> {
+        let mut ip = Ipv4Header {
+            time_to_live: sample.hops,
+            protocol: IpNumber(protocol),
+            source: sample.source.octets(),
+            destination: sample.destination.octets(),
+            options: Ipv4Options::try_from(&sample.options[..]).expect("up to ten words"),
+            ..Ipv4Header::default()
+        };
+        ip.set_payload_len(length).expect("a short packet");
+        ip.header_checksum = ip.calc_header_checksum();
+        ip.to_bytes().to_vec()
+    }
+
+    fn pseudo(source: Self, destination: Self, protocol: u8, length: usize) -> Vec<u8> {
+        let length = u16::try_from(length).expect("a short packet");
+        let addresses = [source.octets(), destination.octets()].concat();
+        [&addresses[..], &[0, protocol], &length.to_be_bytes()].concat()
+    }
+
+    const ECHO: [u8; 2] = [8, 0];
+}
+
+impl Wire for V6 {
+    fn host() -> BoxedStrategy<Self> {
+        (0x20_u8..0xfe, any::<[u8; 15]>())
+            .prop_map(|(first, rest)| {
+                let mut octets = [first; 16];
+                octets[1..].copy_from_slice(&rest);
+                Self::new(octets)
+            })
+            .boxed()
+    }
+
+    /// Destination options of any contents, twice at most.
+    fn options() -> BoxedStrategy<Vec<u8>> {
+        let header = (0..=3_usize)
+            .prop_flat_map(|units| proptest::collection::vec(any::<u8>(), units * 8 + 6));
+        proptest::collection::vec(header, 0..=2)
+            .prop_map(|headers| {
+                // Each announces the next one; the last is announced anew when the packet is made.
+                let raw = |payload: &Vec<u8>| {
+                    let header = Ipv6RawExtHeader::new_raw(IpNumber(60), payload);
+                    header.expect("a whole number of units").to_bytes().to_vec()
+                };
+                headers.iter().flat_map(raw).collect()
+            })
+            .boxed()
+    }
+
+    fn write_header(sample: &Sample<Self>, protocol: u8, length: usize) -> Vec<u8> {
+        let mut options = sample.options.clone();
+        let (mut at, mut last) = (0, None);
+        while at < options.len() {
+            last = Some(at);
+            at += 8 + 8 * usize::from(options[at + 1]);
+        }
+        if let Some(last) = last {
+            options[last] = protocol;
+        }
+        let ip = Ipv6Header {
+            traffic_class: 0x2a,
+            flow_label: Ipv6FlowLabel::try_new(0x12345).expect("twenty bits"),
+            payload_length: (options.len() + length).try_into().expect("a short packet"),
+            next_header: IpNumber(if last.is_some() { 60 } else { protocol }),
+            hop_limit: sample.hops,
+            source: sample.source.octets(),
+            destination: sample.destination.octets(),
+        };
+        [&ip.to_bytes()[..], &options].concat()
+    }
+
+    fn pseudo(source: Self, destination: Self, protocol: u8, length: usize) -> Vec<u8> {
+        let length = u32::try_from(length).expect("a short packet");
+        let addresses = [source.octets(), destination.octets()].concat();
+        [&addresses[..], &length.to_be_bytes(), &[0, 0, 0, protocol]].concat()
+    }
+
+    const ECHO: [u8; 2] = [128, 129];
+}
+
+/// What follows the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Tcp,
+    Udp,
+    Echo,
+    EchoReply,
+}
 
 /// What a valid packet is made from.
 #[derive(Clone, Debug)]
-pub struct Sample {
-    pub tcp: bool,
-    pub source: [u8; 4],
-    pub destination: [u8; 4],
+pub struct Sample<A> {
+    pub kind: Kind,
+    pub source: A,
+    pub destination: A,
+    /// The first is an echo's identifier.
     pub ports: (u16, u16),
-    pub ttl: u8,
+    pub hops: u8,
+    /// Number of the VLAN.
+    pub tag: Option<u16>,
     pub options: Vec<u8>,
     pub tcp_options: Vec<u8>,
     pub payload: Vec<u8>,
@@ -24,210 +163,189 @@ pub struct Sample {
     pub trailer: usize,
 }
 
-/// Any address that a packet on the wire may carry as one host's.
-pub fn host() -> impl Strategy<Value = [u8; 4]> {
-    let first = prop_oneof![1_u8..127, 128_u8..224];
-    (first, any::<[u8; 3]>()).prop_map(|(a, [b, c, d])| [a, b, c, d])
+/// Any valid unicast packet.
+pub fn sample<A: Wire>() -> impl Strategy<Value = Sample<A>> {
+    let kind = prop_oneof![
+        Just(Kind::Tcp),
+        Just(Kind::Udp),
+        Just(Kind::Echo),
+        Just(Kind::EchoReply)
+    ];
+    let head = (
+        kind,
+        any::<bool>(),
+        3_u8..,
+        proptest::option::of(0..4096_u16),
+    );
+    let addresses = (A::host(), A::host(), any::<(u16, u16)>());
+    let sizes = (A::options(), words(10), bytes(63), 0..20_usize);
+    (head, addresses, sizes).prop_map(|(head, addresses, sizes)| {
+        let (kind, absent, hops, tag) = head;
+        let (source, destination, ports) = addresses;
+        let (options, tcp_options, payload, trailer) = sizes;
+        Sample {
+            kind,
+            source,
+            destination,
+            ports,
+            hops,
+            tag,
+            options,
+            tcp_options,
+            payload,
+            absent: absent && kind == Kind::Udp && !A::IPV6,
+            trailer,
+        }
+    })
 }
 
-/// Any valid unicast TCP or UDP packet.
-pub fn sample() -> impl Strategy<Value = Sample> {
-    let words = |most: usize| {
-        (0..=most).prop_flat_map(|words: usize| proptest::collection::vec(any::<u8>(), words * 4))
-    };
-    let addresses = (host(), host(), any::<(u16, u16)>());
-    let sizes = (
-        words(10),
-        words(10),
-        proptest::collection::vec(any::<u8>(), 0..64),
-        0..20_usize,
-    );
-    (any::<bool>(), any::<bool>(), 3_u8.., addresses, sizes).prop_map(
-        |(
-            tcp,
-            absent,
-            ttl,
-            (source, destination, ports),
-            (options, tcp_options, payload, trailer),
-        )| {
-            Sample {
-                tcp,
-                source,
-                destination,
-                ports,
-                ttl,
-                options,
-                tcp_options,
-                payload,
-                absent: absent && !tcp,
-                trailer,
+/// A valid packet with up to four bits flipped and perhaps its end cut off.
+pub fn mutated<A: Wire>() -> impl Strategy<Value = Vec<u8>> {
+    let flips = proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..5);
+    let cut = proptest::option::weighted(0.2, any::<prop::sample::Index>());
+    (sample::<A>(), flips, cut).prop_map(|(sample, flips, cut)| {
+        let mut bytes = sample.bytes();
+        for (at, bit) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        bytes
+    })
+}
+
+/// Bytes of every length, half of them with what gets a parser beyond its first questions.
+pub fn garbage<A: Wire>() -> impl Strategy<Value = Vec<u8>> {
+    let protocol = prop_oneof![
+        Just(6),
+        Just(17),
+        Just(A::ICMP),
+        Just(60),
+        Just(0),
+        Just(43)
+    ];
+    (bytes(200), any::<bool>(), protocol, 0x45..=0x4f_u8).prop_map(
+        |(mut bytes, plausible, protocol, version)| {
+            if !plausible || bytes.len() < 14 + A::HEADER {
+                return bytes;
             }
+            bytes[12..14].copy_from_slice(&A::ETHER_TYPE.to_ne_bytes());
+            let stated = bytes.len() - 14 - if A::IPV6 { A::HEADER } else { 0 };
+            let stated = u16::try_from(stated).expect("at most 200").to_be_bytes();
+            if A::IPV6 {
+                bytes[14] = 0x60;
+                bytes[18..20].copy_from_slice(&stated);
+                bytes[20] = protocol;
+            } else {
+                bytes[14] = version;
+                bytes[16..18].copy_from_slice(&stated);
+                bytes[20..22].copy_from_slice(&[0x40, 0]);
+                bytes[23] = protocol;
+            }
+            bytes
         },
     )
 }
 
-/// A valid packet with up to four bits flipped and perhaps its end cut off.
-pub fn mutated() -> impl Strategy<Value = Vec<u8>> {
-    let flips = proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 0..5);
-    (
-        sample(),
-        flips,
-        proptest::option::weighted(0.2, any::<prop::sample::Index>()),
-    )
-        .prop_map(|(sample, flips, cut)| {
-            let mut bytes = sample.bytes();
-            for (at, bit) in flips {
-                let at = at.index(bytes.len());
-                bytes[at] ^= 1 << bit;
-            }
-            if let Some(cut) = cut {
-                bytes.truncate(cut.index(bytes.len()));
-            }
-            bytes
-        })
-}
-
-/// Bytes of every length, half of them with what gets a parser beyond its first questions.
-pub fn garbage() -> impl Strategy<Value = Vec<u8>> {
-    (
-        proptest::collection::vec(any::<u8>(), 0..160),
-        any::<bool>(),
-        any::<bool>(),
-        0x45..=0x4f_u8,
-    )
-        .prop_map(|(mut bytes, plausible, tcp, version)| {
-            let length = u16::try_from(bytes.len().saturating_sub(14)).expect("at most 160");
-            if plausible && bytes.len() >= 34 {
-                bytes[12..14].copy_from_slice(&[8, 0]);
-                bytes[14] = version;
-                bytes[16..18].copy_from_slice(&length.to_be_bytes());
-                bytes[20..22].copy_from_slice(&[0x40, 0]);
-                bytes[23] = if tcp { 6 } else { 17 };
-            }
-            bytes
-        })
-}
-
-impl Sample {
-    /// The tuple as the product has it.
-    pub fn key(&self) -> FlowKey<V4> {
-        FlowKey::new(
-            V4::new(self.source),
-            V4::new(self.destination),
-            self.ports.0.to_be(),
-            self.ports.1.to_be(),
-            if self.tcp { 6 } else { 17 },
-        )
+impl<A: Wire> Sample<A> {
+    /// The protocol's number.
+    pub fn protocol(&self) -> u8 {
+        match self.kind {
+            Kind::Tcp => 6,
+            Kind::Udp => 17,
+            Kind::Echo | Kind::EchoReply => A::ICMP,
+        }
     }
 
-    /// Where the two checksums are in the frame.
-    pub fn checksums(&self) -> [usize; 2] {
-        let transport = 34 + self.options.len();
-        [24, transport + if self.tcp { 16 } else { 6 }]
+    /// The tuple as the product has it.
+    pub fn key(&self) -> FlowKey<A> {
+        key(self.kind, self.source, self.destination, self.ports)
     }
 
     /// The frame.
     pub fn bytes(&self) -> Vec<u8> {
-        let segment = if self.tcp {
-            self.tcp_segment()
-        } else {
-            self.udp_segment()
-        };
-        let mut ip = Ipv4Header {
-            time_to_live: self.ttl,
-            protocol: IpNumber(self.key().protocol),
-            source: self.source,
-            destination: self.destination,
-            options: Ipv4Options::try_from(&self.options[..]).expect("up to ten words"),
-            ..Ipv4Header::default()
-        };
-        ip.set_payload_len(segment.len()).expect("a short packet");
-        ip.header_checksum = ip.calc_header_checksum();
-        let ethernet = Ethernet2Header {
-            source: [2, 0, 0, 0, 0, 1],
-            destination: [2, 0, 0, 0, 0, 2],
-            ether_type: EtherType::IPV4,
-        };
-        let mut bytes = ethernet.to_bytes().to_vec();
-        bytes.extend(&ip.to_bytes()[..]);
-        bytes.extend(segment);
-        bytes.resize(bytes.len() + self.trailer, 0);
-        bytes
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        if let Some(id) = self.tag {
+            frame.extend([0x81, 0]);
+            frame.extend((id | 0x6000).to_be_bytes());
+        }
+        frame.extend(A::ETHER_TYPE.to_ne_bytes());
+        frame.extend(self.packet());
+        frame.resize(frame.len() + self.trailer, 0);
+        frame
     }
 
-    fn tcp_segment(&self) -> Vec<u8> {
-        let mut tcp = TcpHeader::new(self.ports.0, self.ports.1, 0x0102_0304, 1000);
-        tcp.set_options_raw(&self.tcp_options)
-            .expect("up to ten words");
-        tcp.checksum = tcp
-            .calc_checksum_ipv4_raw(self.source, self.destination, &self.payload)
-            .expect("a short packet");
-        [&tcp.to_bytes()[..], &self.payload].concat()
-    }
-
-    fn udp_segment(&self) -> Vec<u8> {
-        let length = 8 + self.payload.len();
-        let mut udp = UdpHeader {
-            source_port: self.ports.0,
-            destination_port: self.ports.1,
-            length: length.try_into().expect("a short packet"),
-            checksum: 0,
-        };
+    /// From the IP header on.
+    pub fn packet(&self) -> Vec<u8> {
+        let (mut segment, field) = self.segment();
         if !self.absent {
-            udp.checksum = udp
-                .calc_checksum_ipv4_raw(self.source, self.destination, &self.payload)
-                .expect("a short packet");
+            let pseudo = match self.kind {
+                Kind::Echo | Kind::EchoReply if !A::ICMP_PSEUDO_HEADER => Vec::new(),
+                _ => A::pseudo(
+                    self.source,
+                    self.destination,
+                    self.protocol(),
+                    segment.len(),
+                ),
+            };
+            let mut check = !judge::sum(&[&pseudo[..], &segment].concat());
+            if self.kind == Kind::Udp && check == 0 {
+                check = 0xffff;
+            }
+            segment[field..field + 2].copy_from_slice(&check.to_be_bytes());
         }
-        [&udp.to_bytes()[..], &self.payload].concat()
+        let header = A::write_header(self, self.protocol(), segment.len());
+        [header, segment].concat()
+    }
+
+    /// The transport header and the payload, and where the checksum goes.
+    fn segment(&self) -> (Vec<u8>, usize) {
+        let (first, second) = self.ports;
+        let (header, field) = match self.kind {
+            Kind::Tcp => {
+                let mut tcp = TcpHeader::new(first, second, 0x0102_0304, 1000);
+                tcp.set_options_raw(&self.tcp_options)
+                    .expect("up to ten words");
+                (tcp.to_bytes().to_vec(), 16)
+            }
+            Kind::Udp => {
+                let udp = UdpHeader {
+                    source_port: first,
+                    destination_port: second,
+                    length: (8 + self.payload.len()).try_into().expect("a short packet"),
+                    checksum: 0,
+                };
+                (udp.to_bytes().to_vec(), 6)
+            }
+            Kind::Echo | Kind::EchoReply => {
+                let [request, reply] = A::ECHO;
+                let kind = if self.kind == Kind::Echo {
+                    request
+                } else {
+                    reply
+                };
+                let [high, low] = first.to_be_bytes();
+                (vec![kind, 0, 0, 0, high, low, 0, 1], 2)
+            }
+        };
+        ([header, self.payload.clone()].concat(), field)
     }
 }
 
-/// The tuple as etherparse reads it.
-pub fn key_of(packet: &SlicedPacket<'_>) -> FlowKey<V4> {
-    let Some(NetSlice::Ipv4(ip)) = &packet.net else {
-        panic!("not IPv4")
+/// The tuple of a packet of this kind; an echo's identifier is the port of who asks.
+pub fn key<A: Wire>(
+    kind: Kind,
+    source: A,
+    destination: A,
+    (first, second): (u16, u16),
+) -> FlowKey<A> {
+    let (first, second, protocol) = match kind {
+        Kind::Tcp => (first, second, 6),
+        Kind::Udp => (first, second, 17),
+        Kind::Echo => (first, 0, A::ICMP),
+        Kind::EchoReply => (0, first, A::ICMP),
     };
-    let ip = ip.header();
-    let (source, destination, protocol) = match &packet.transport {
-        Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port(), 6),
-        Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port(), 17),
-        other => panic!("{other:?}"),
-    };
-    FlowKey::new(
-        V4::new(ip.source()),
-        V4::new(ip.destination()),
-        source.to_be(),
-        destination.to_be(),
-        protocol,
-    )
-}
-
-/// Sums both checksums in full; `absent` says that there is no second one.
-pub fn verify(frame: &[u8], absent: bool) -> Result<(), TestCaseError> {
-    let header = 14 + usize::from(frame[14] & 0xf) * 4;
-    let end = 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]));
-    prop_assert_eq!(sum(&frame[14..header]), 0xffff, "IPv4 header");
-    let segment = &frame[header..end];
-    if frame[23] == 17 {
-        prop_assert_eq!(segment[6..8] == [0, 0], absent, "UDP checksum of zero");
-        if absent {
-            return Ok(());
-        }
-    }
-    let length = u16::try_from(segment.len()).expect("a short packet");
-    let pseudo = [&frame[26..34], &[0, frame[23]], &length.to_be_bytes()].concat();
-    prop_assert_eq!(sum(&[&pseudo, segment].concat()), 0xffff, "transport");
-    Ok(())
-}
-
-/// RFC 1071 over big-endian words.
-fn sum(bytes: &[u8]) -> u16 {
-    let mut sum = 0_u32;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(pair[0]) << 8 | pair.get(1).copied().map_or(0, u32::from);
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
+    FlowKey::new(source, destination, first.to_be(), second.to_be(), protocol)
 }

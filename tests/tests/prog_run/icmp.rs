@@ -129,12 +129,38 @@ fn quotes_of_any_length(
     let header = family.header() as usize;
     for packet in [udp(), tcp(ACK | PSH)] {
         let packet = packet.with_payload(&data);
-        for behind in [8, 9, 15, 16, 17, 18, 20, 101, 1000] {
+        // Half a checksum, as 17 bytes of TCP have it, cannot be right.
+        for behind in [8, 9, 15, 16, 18, 20, 101, 1000] {
             let length = Some(header + behind);
             let kind = IcmpError::PortUnreachable;
             both_ways(&mut bench, &connection, kind, &packet, length);
         }
     }
+}
+
+/// What follows the packet in its frame is not part of the quote, though the TCP checksum would be there.
+#[rstest]
+fn a_trailer_is_left_alone(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let (mut bench, connection) = open(hook, family, "masquerade");
+    let kind = IcmpError::PortUnreachable;
+    let length = Some(family.header() as usize + 8);
+    let make = |reporter: &str, about: &Packet| {
+        let mut packet = error(family, reporter, kind, about, length);
+        packet.trailer = vec![0xee; 20];
+        packet
+    };
+    let about = connection.forwarded(tcp(ACK));
+    let sent = make(INSIDE, &about).with_macs(Device::Lan.neighbour(2), Device::Lan.mac());
+    let about = connection.request(tcp(ACK)).with_ttl(63);
+    let expected = make("203.0.113.5", &about).with_ttl(63);
+    let expected = expected.with_macs(Device::Wan.mac(), Device::Wan.neighbour(254));
+    translates(&mut bench, Device::Lan, &sent, &expected);
+    let mut cut = sent;
+    cut.payload.truncate(family.header() as usize + 7);
+    bench.refuses(Device::Lan, &cut, Reason::Malformed);
 }
 
 /// A datagram without checksum has none in the quote either.
