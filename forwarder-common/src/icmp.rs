@@ -14,6 +14,8 @@ use crate::{
 pub const ICMP_HEADER: usize = 8;
 /// Bytes of the transport header that the packet in question has at least (RFC 792).
 const LEAST: usize = 8;
+/// An offset that no frame reaches and no quote comes near: a mask, for the verifier.
+const NOWHERE: usize = 0x3fff;
 /// Bounds where an ICMP header may begin, for the verifier.
 const OFFSET_MASK: u32 = 0x0fff;
 /// Offset of the checksum in an ICMP header.
@@ -84,7 +86,10 @@ pub fn parse<A: Network, F: Frame>(
         _ => return Err(Reason::NoRule),
     };
     let field = segment_offset + transport.checksum_offset();
-    let checksum = frame.at::<u16>(field).filter(|_| field + 2 <= end);
+    // To the verifier one way, not two.
+    let field = if field + 2 <= end { field } else { NOWHERE };
+    let field = frame.forget(field as u32) as usize & NOWHERE;
+    let checksum = frame.at::<u16>(field);
     let key = FlowKey::new(
         header.source,
         header.destination,

@@ -11,7 +11,7 @@ use tests::responder::{
     Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, connect_within, pop3, pop3_client,
     udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Hairpin, Outcome, Rig, Rule};
 
 const MEGABYTE: u64 = 1_000_000;
@@ -86,7 +86,7 @@ fn scenario(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn everybody_uses_the_public_address(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family
@@ -98,7 +98,7 @@ fn everybody_uses_the_public_address(
 #[rstest]
 fn everybody_at_once(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let rig = Rig::hairpin(engine, &rules(family))?;
     let address = Hairpin::mail(family, 9001).to_string();

@@ -10,7 +10,7 @@ use tests::netns::Namespace;
 use tests::packet::{IcmpError, Packet, Transport, tcp_flags};
 use tests::probe::{Capture, Probe};
 use tests::responder::{PATIENCE, Ping, UdpEcho, connect_from, exchange, udp_client, udp_exchange};
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule, S0, Source};
 
 /// The listener and the backend of every test here have this port.
@@ -82,7 +82,7 @@ fn closed_port(engine: Engine, family: Family, source: Source) -> Result<Outcome
 #[rstest]
 fn a_closed_port_refuses_whose_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -93,7 +93,7 @@ fn a_closed_port_refuses_whose_client_is_shown(
 #[rstest]
 fn a_closed_port_refuses_whose_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -105,7 +105,7 @@ fn a_closed_port_refuses_whose_client_is_hidden(
 #[rstest]
 fn a_closed_port_refuses_on_one_interface(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -144,7 +144,7 @@ fn no_way_behind(engine: Engine, family: Family, source: Source) -> Result<Outco
 #[rstest]
 fn a_router_s_errors_arrive_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -155,7 +155,7 @@ fn a_router_s_errors_arrive_where_the_client_is_shown(
 #[rstest]
 fn a_router_s_errors_arrive_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -196,7 +196,7 @@ fn client_gone(engine: Engine, family: Family, source: Source) -> Result<Outcome
 #[rstest]
 fn a_client_s_errors_arrive_where_it_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -207,7 +207,7 @@ fn a_client_s_errors_arrive_where_it_is_shown(
 #[rstest]
 fn a_client_s_errors_arrive_where_it_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -316,7 +316,7 @@ fn strays(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn errors_about_nothing_known_end_at_the_gateway(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -373,7 +373,7 @@ fn echoes(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn the_gateway_answers_echo_requests(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE

@@ -8,7 +8,7 @@ use tests::packet::{Packet, Transport, tcp_flags};
 use tests::probe::Capture;
 use tests::process;
 use tests::responder::{Server, connect, echo, tcp_exchange};
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule};
 
 /// The listener and the backend have this port.
@@ -79,7 +79,7 @@ fn clamp(
 #[rstest]
 fn segments_are_clamped_to_the_way(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -96,7 +96,7 @@ fn segments_are_clamped_to_the_way(
 #[rstest]
 fn segments_are_clamped_to_a_number(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -111,7 +111,7 @@ fn segments_are_clamped_to_a_number(
 #[rstest]
 fn a_clamp_does_not_raise(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {

@@ -6,7 +6,7 @@ use tests::responder::{
     Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, echo, exchange, first_line, kind,
     smtp, smtp_client, tcp_exchange, tell_port, udp_client, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Outcome, Output, Protocol, Rig, S4};
 
 fn outputs(family: Family) -> [Output; 3] {
@@ -79,7 +79,7 @@ fn own_connections(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn the_gateways_own_mail_leaves_by_another_port(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -109,7 +109,7 @@ fn nobody(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn a_refusal_comes_back(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -144,7 +144,7 @@ fn others(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn connections_of_others_are_not_touched(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {

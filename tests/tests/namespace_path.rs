@@ -11,7 +11,7 @@ use tests::packet::Transport;
 use tests::probe::{Capture, Probe, SocketError};
 use tests::process;
 use tests::responder::{Bulk, Direction, PATIENCE, Server, UdpEcho, bulk_transfer, connect};
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baselines, Chain, Engine, Family, Outcome, Rig, Rule, Source};
 
 /// The listener and the backend have this port.
@@ -83,7 +83,7 @@ fn bulk(engine: Engine, family: Family, source: Source) -> Result<Outcome> {
 #[rstest]
 fn bulk_tcp_finds_the_way_s_mtu_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -94,7 +94,7 @@ fn bulk_tcp_finds_the_way_s_mtu_where_the_client_is_shown(
 #[rstest]
 fn bulk_tcp_finds_the_way_s_mtu_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -153,7 +153,7 @@ fn errors(capture: &Capture) -> Result<String> {
 #[rstest]
 fn a_client_that_is_shown_is_told_the_mtu(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -164,7 +164,7 @@ fn a_client_that_is_shown_is_told_the_mtu(
 #[rstest]
 fn a_client_that_is_hidden_is_told_the_mtu(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -201,7 +201,7 @@ fn reply_too_big(engine: Engine, family: Family, source: Source) -> Result<Outco
 #[rstest]
 fn a_server_is_told_the_mtu_towards_a_client_that_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -212,7 +212,7 @@ fn a_server_is_told_the_mtu_towards_a_client_that_is_shown(
 #[rstest]
 fn a_server_is_told_the_mtu_towards_a_client_that_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -242,7 +242,7 @@ fn hops(engine: Engine, family: Family, source: Source) -> Result<Outcome> {
 #[rstest]
 fn each_hop_is_heard_where_the_client_is_shown(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -253,7 +253,7 @@ fn each_hop_is_heard_where_the_client_is_shown(
 #[rstest]
 fn each_hop_is_heard_where_the_client_is_hidden(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -290,7 +290,7 @@ fn reply_hops(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn each_hop_back_is_heard(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -353,7 +353,7 @@ fn tools(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn traceroute_and_tracepath_see_the_way(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE

@@ -11,7 +11,7 @@ use tests::responder::{
     Server, UdpEcho, connect, connect_from, connect_within, echo, exchange, kind, pop3,
     pop3_client, tcp_exchange, udp_client, udp_client_from, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, GatewayConfig, Outcome, Rig, Rule, S0, Source};
 
 /// Long enough for one retransmission of a SYN, after which a client that is kept out is certain to be.
@@ -129,7 +129,7 @@ fn one_address(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn the_backend_sees_a_fixed_address(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -145,7 +145,7 @@ fn the_backend_sees_a_fixed_address(
 #[rstest]
 fn a_client_keeps_its_address_of_the_pool(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let rig = rig(engine, family, pool(family), None)?;
     let clients = (0..CLIENTS)
@@ -243,7 +243,7 @@ fn netfilter_is_silent_when_ports_run_out(
 #[rstest]
 fn a_client_is_told_when_ports_run_out(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let mut exhausted = Exhausted::build(engine, family)?;
     let target = S0::gateway(family, 7);

@@ -9,7 +9,7 @@ use tests::responder::{
     Ping, Server, UdpEcho, connect, connect_within, echo, first_line, kind, pop3, pop3_client,
     smtp, smtp_client, tcp_exchange, tell_port, udp_client, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Masquerade, Outcome, Rig, S2, Source};
 
 /// Long enough for one retransmission of a SYN, after which a client that is kept out is certain to be.
@@ -59,7 +59,7 @@ fn permitted(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn mail_and_dns_pass_as_the_gateway(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -107,7 +107,7 @@ fn refused(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn everything_else_is_refused(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family
@@ -153,7 +153,7 @@ fn intrusion(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn only_replies_come_in(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -195,7 +195,7 @@ fn pings(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn pings_with_the_same_identifier_are_told_apart(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -237,7 +237,7 @@ fn own_services(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn the_gateways_own_services_are_left_alone(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {

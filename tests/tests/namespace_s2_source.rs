@@ -11,7 +11,7 @@ use tests::process::wait_for;
 use tests::responder::{
     PATIENCE, Server, UdpEcho, connect, connect_within, echo, tcp_exchange, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Masquerade, Outcome, Rig, S2, Source};
 
 /// Everything is permitted.
@@ -48,7 +48,7 @@ fn fixed(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn a_fixed_address(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {
@@ -64,7 +64,7 @@ fn a_fixed_address(
 #[rstest]
 fn a_pool(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let source = family.pick(
         Source::Pool("198.18.0.20-198.18.0.23"),
@@ -101,7 +101,7 @@ fn a_pool(
 #[rstest]
 fn one_socket_is_one_port(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let rig = Rig::s2(engine, &[rule(family, Source::Masquerade)])?;
     let servers = [
@@ -145,7 +145,7 @@ fn end_of(stream: &mut TcpStream) -> Result<ErrorKind> {
 #[rstest]
 fn an_address_that_changes(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     let rig = Rig::s2(engine, &[rule(family, Source::Masquerade)])?;
     let server = Server::start(&rig.hosts.mail, &S2::mail(family, 8080).to_string(), echo)?;

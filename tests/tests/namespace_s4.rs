@@ -9,7 +9,7 @@ use tests::responder::{
     Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, exchange, first_line, kind, smtp,
     smtp_client, tell_ends, udp_client, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Outcome, Rig, Rule, S4};
 
 const SMTP: Rule = Rule::preserve("smtp", "*:986", "local:25");
@@ -69,7 +69,7 @@ fn redirected(engine: Engine, family: Family, bound: Bound) -> Result<Outcome> {
 fn the_server_sees_the_client(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(Bound::Wildcard, Bound::Address)] bound: Bound,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [[Baseline; 2]; 2] = [
         [Baseline::new(), Baseline::new()],
@@ -105,9 +105,7 @@ fn second_address(engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn the_second_address_is_redirected_too(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
-) -> Result<()> {
+fn the_second_address_is_redirected_too(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| {
         let outcome = second_address(engine)?;
@@ -144,7 +142,7 @@ fn amounts(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn mail_and_bulk_pass(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family
@@ -170,7 +168,7 @@ fn nobody(engine: Engine, family: Family) -> Result<Outcome> {
 #[rstest]
 fn a_port_without_a_server_refuses(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baseline; 2] = [Baseline::new(), Baseline::new()];
     family.among(&BASELINE).compare(engine, |engine| {

@@ -10,7 +10,7 @@ use tests::responder::{
     Bulk, Direction, Server, UdpEcho, bulk_transfer, connect, connect_from, connect_within,
     first_line, pop3, pop3_client, smtp, smtp_client, tell_port, udp_exchange,
 };
-use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
+use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP};
 use tests::scenario::{Baseline, Engine, Family, Outcome, Rig, Rule, S0, S3};
 
 /// Long enough for one retransmission of a SYN, after which a client that is kept out is certain to be.
@@ -57,9 +57,7 @@ fn mail(engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn mail_and_datagrams_pass(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
-) -> Result<()> {
+fn mail_and_datagrams_pass(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| {
         let outcome = mail(engine)?;
@@ -97,9 +95,7 @@ fn ranges(engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn the_nth_port_goes_to_the_nth(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
-) -> Result<()> {
+fn the_nth_port_goes_to_the_nth(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| {
         let outcome = ranges(engine)?;
@@ -149,17 +145,13 @@ fn admission(engine: Engine, rule: Rule) -> Result<Outcome> {
 }
 
 #[rstest]
-fn clients_outside_allow_are_kept_out(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
-) -> Result<()> {
+fn clients_outside_allow_are_kept_out(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| admission(engine, ALLOW))
 }
 
 #[rstest]
-fn clients_in_deny_are_kept_out(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
-) -> Result<()> {
+fn clients_in_deny_are_kept_out(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| admission(engine, DENY))
 }
@@ -185,7 +177,7 @@ fn bulk(wire: Wire, engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn bulk_is_intact(#[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine) -> Result<()> {
+fn bulk_is_intact(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, |engine| bulk(Wire::CABLE, engine))
 }
@@ -249,7 +241,7 @@ fn downloads_by(hosts: &S3, client: &Namespace, uplink: usize) -> Result<()> {
 
 #[rstest]
 fn replies_leave_by_the_way_requests_came(
-    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+    #[values(IPTABLES, XDP, TC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, uplinks)

@@ -52,11 +52,12 @@ fn traffic(traffic: Traffic) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Render, RuleReport, Traffic};
+    use super::super::{Kind, Render, RuleReport, Traffic};
 
     #[test]
     fn a_rule_is_a_line() {
         let rule = RuleReport {
+            kind: Kind::Forward,
             name: "pop3".to_owned(),
             protocol: "tcp".to_owned(),
             interface: None,

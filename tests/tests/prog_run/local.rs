@@ -12,8 +12,8 @@ use super::traffic::{CLIENT, Connection, LISTENER, syn, tcp, udp};
 
 const RULE: &str = "[[forward]]\nname = \"pop3\"\nlisten = \"203.0.113.5:110\"\nto = \"local:2110\"\n\
                     protocol = [\"tcp\", \"udp\"]\n";
-/// The socket.
-const SOCKET: &str = "203.0.113.5:2110";
+/// The socket, at the first address of the device, as netfilter's REDIRECT has it.
+const SOCKET: &str = "203.0.113.1:2110";
 
 /// A connection to it, whose packets come in by XDP or TC and leave by TC egress.
 struct Local {
@@ -27,7 +27,7 @@ impl Local {
         Self { hook, connection }
     }
 
-    /// Nothing is changed but the port.
+    /// Nothing is changed but the destination.
     #[track_caller]
     fn send(&self, bench: &mut Bench, packet: Packet) {
         bench.hook = self.hook;
