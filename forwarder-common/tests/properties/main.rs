@@ -5,6 +5,7 @@
 
 mod judge;
 mod packets;
+mod wire;
 
 use forwarder_common::{
     address::{V4, V6},
@@ -17,8 +18,9 @@ use forwarder_common::{
     rewrite::{self, Hop},
     stage::{Exit, Stage},
 };
-use packets::{Kind, Sample, Wire, garbage, key, mutated, sample};
+use packets::{Kind, Sample, garbage, key, mutated, sample};
 use proptest::prelude::*;
+use wire::Wire;
 
 const NEXT_HOP: Macs = Macs::new([2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 8]);
 

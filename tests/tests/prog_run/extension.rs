@@ -15,7 +15,10 @@ const V6: Family = Family::V6;
 
 fn with(packet: &Packet, extensions: &[Extension]) -> Packet {
     let packet = V6.packet(packet);
-    extensions.iter().cloned().fold(packet, Packet::with_extension)
+    extensions
+        .iter()
+        .cloned()
+        .fold(packet, Packet::with_extension)
 }
 
 /// Options of so many bytes in all.
@@ -56,7 +59,7 @@ fn they_are_walked_over(
 }
 
 #[rstest]
-#[case::seven(&[const { () }; 7].map(|()| Extension::destination()), Reason::ExtensionHeaders)]
+#[case::seven(&std::array::from_fn::<_, 7, _>(|_| Extension::destination()), Reason::ExtensionHeaders)]
 #[case::too_long(&[options(256), options(256), options(16)], Reason::ExtensionHeaders)]
 #[case::on_its_route(&[Extension::route(1, "2001:db8::99")], Reason::ExtensionHeaders)]
 fn too_many_and_routes_are_left_alone(
@@ -104,7 +107,10 @@ fn what_no_router_forwards(
     #[case] destination: &str,
 ) {
     let mut bench = Bench::new((hook, V6), &RULE.replace("203.0.113.5", "*"));
-    let packet = Packet::udp(&format!("[{source}]:25000"), &format!("[{destination}]:110"));
+    let packet = Packet::udp(
+        &format!("[{source}]:25000"),
+        &format!("[{destination}]:110"),
+    );
     let packet = packet.with_macs(Device::Wan.neighbour(254), Device::Wan.mac());
     bench.refuses(Device::Wan, &packet, Reason::NotUnicast);
     // Neighbour discovery above all.

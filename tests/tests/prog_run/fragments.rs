@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{Checksum, Packet, assert_frame};
+use tests::packet::{Checksum, Extension, Packet, assert_frame};
 
 use super::bench::{Bench, Hook};
 use super::family::Family;
@@ -47,7 +47,13 @@ impl Cut {
         self.pairs(&sent, &expected, id, size)
     }
 
-    fn pairs(&self, sent: &Packet, expected: &Packet, id: u32, size: usize) -> Vec<(Packet, Packet)> {
+    fn pairs(
+        &self,
+        sent: &Packet,
+        expected: &Packet,
+        id: u32,
+        size: usize,
+    ) -> Vec<(Packet, Packet)> {
         let cut = |packet| self.family.packet(packet).fragments(self.base + id, size);
         cut(sent).into_iter().zip(cut(expected)).collect()
     }
@@ -91,6 +97,34 @@ fn the_first_before_the_rest(
         forwards(&mut bench, Device::Wan, pair);
     }
     bench.holds(&[&cut.connection.described("STREAM")]);
+}
+
+/// Destination options may stand behind the fragment header, in the first fragment alone: the others announce
+/// options and have none.
+#[rstest]
+fn options_within_the_first(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+    let (mut bench, cut) = Cut::new(hook, Family::V6);
+    let with = |packet| {
+        cut.family
+            .packet(&packet)
+            .with_extension(Extension::destination())
+    };
+    for (device, sent, expected) in [
+        (
+            Device::Wan,
+            cut.connection.request(long(100)),
+            cut.connection.forwarded(long(100)),
+        ),
+        (
+            Device::Lan,
+            cut.connection.reply(long(100)),
+            cut.connection.returned(long(100)),
+        ),
+    ] {
+        for pair in cut.pairs(&with(sent), &with(expected), 1, 40) {
+            forwards(&mut bench, device, &pair);
+        }
+    }
 }
 
 /// TCP is cut as well where a sender lets it be.
@@ -222,7 +256,11 @@ fn sixty_fragments(#[values(Family::V4, Family::V6)] family: Family) {
     forwards(&mut bench, Device::Wan, &pairs[0]);
     // Too large to be put aside.
     let pairs = cut.request(&long(4000), 3, 2400);
-    bench.refuses(Device::Wan, &cut.request(&long(6000), 4, 2400)[1].0, Reason::FragmentLimit);
+    bench.refuses(
+        Device::Wan,
+        &cut.request(&long(6000), 4, 2400)[1].0,
+        Reason::FragmentLimit,
+    );
     bench.refuses(Device::Wan, &pairs[1].0, Reason::FragmentHeld);
 }
 
@@ -233,7 +271,10 @@ fn fragments_without_rule(
     #[values(Family::V4, Family::V6)] family: Family,
 ) {
     let (mut bench, cut) = Cut::new(hook, family);
-    let foreign = cut.connection.request(long(100)).with_destination("203.0.113.5:111");
+    let foreign = cut
+        .connection
+        .request(long(100))
+        .with_destination("203.0.113.5:111");
     let foreign = family.packet(&foreign).fragments(cut.base + 1, 40);
     let pairs = cut.request(&long(100), 2, 40);
     bench.refuses(Device::Wan, &foreign[0], Reason::NoRule);
@@ -254,8 +295,13 @@ fn a_refused_first_fragment_is_forgotten(
     #[values(Family::V4, Family::V6)] family: Family,
 ) {
     let (mut bench, cut) = Cut::new(hook, family);
-    bench.reload(&format!("{RULE}source = \"masquerade\"\ndeny = [\"198.51.100.8\"]\n"));
-    let denied = cut.connection.request(long(100)).with_source("198.51.100.8:1");
+    bench.reload(&format!(
+        "{RULE}source = \"masquerade\"\ndeny = [\"198.51.100.8\"]\n"
+    ));
+    let denied = cut
+        .connection
+        .request(long(100))
+        .with_source("198.51.100.8:1");
     let denied = family.packet(&denied).fragments(cut.base + 1, 40);
     for id in [2, 3] {
         bench.refuses(Device::Wan, &denied[0], Reason::ClientRefused);

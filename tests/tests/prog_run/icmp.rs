@@ -71,7 +71,9 @@ fn both_ways(
     let sent = make(INSIDE, &left);
     let sent = sent.with_macs(Device::Lan.neighbour(2), Device::Lan.mac());
     let (from, to) = (Device::Wan.mac(), Device::Wan.neighbour(254));
-    let expected = make(&address(LISTENER), &came).with_ttl(63).with_macs(from, to);
+    let expected = make(&address(LISTENER), &came)
+        .with_ttl(63)
+        .with_macs(from, to);
     translates(bench, Device::Lan, &sent, &expected);
 
     // The other direction; the reporter stays seen where the client does.
@@ -212,8 +214,16 @@ fn a_foreign_error_is_left_alone(
     };
     let gre = Packet::other("203.0.113.5", "198.51.100.7", 47).with_payload(&[0; 40]);
     let later = udp().with_payload(&[0; 64]);
-    let later = family.packet(&connection.returned(later)).fragment(7, 32..72);
-    let nested = error(family, "203.0.113.5", IcmpError::TimeExceeded, &connection.request(udp()), None);
+    let later = family
+        .packet(&connection.returned(later))
+        .fragment(7, 32..72);
+    let nested = error(
+        family,
+        "203.0.113.5",
+        IcmpError::TimeExceeded,
+        &connection.request(udp()),
+        None,
+    );
     for about in [other.returned(udp()), gre, later, nested] {
         let kind = IcmpError::TooBig(1400);
         let sent = error(family, OUTSIDE, kind, &about, None);

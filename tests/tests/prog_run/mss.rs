@@ -87,7 +87,9 @@ fn it_fits_the_way(
     let mut connection = Connection::new(CLIENT, LISTENER, CLIENT, backend);
     connection.far.1 = router;
     let fits = |mtu: u32| {
-        let [a, b] = u16::try_from(mtu - family.header() - 20).expect("a size").to_be_bytes();
+        let [a, b] = u16::try_from(mtu - family.header() - 20)
+            .expect("a size")
+            .to_be_bytes();
         [2, 4, a, b]
     };
     let packet = |flags, options: &[u8]| tcp(flags).with_tcp_options(options);

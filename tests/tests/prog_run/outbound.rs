@@ -13,7 +13,8 @@ use super::flows::{Tuple, decode};
 use super::topology::Device;
 use super::traffic::{Connection, syn, tcp, udp};
 
-const RULE: &str = "[[masquerade]]\nname = \"lan\"\nfrom = [\"10.0.0.0/24\"]\ninterface = \"lan\"\n";
+const RULE: &str =
+    "[[masquerade]]\nname = \"lan\"\nfrom = [\"10.0.0.0/24\"]\ninterface = \"lan\"\n";
 const PORTS: &str = "ports = [\"udp/53\", \"tcp/25\"]\n";
 const CLIENT: &str = "10.0.0.2:25000";
 const DNS: &str = "195.228.245.1:53";
@@ -96,7 +97,11 @@ fn nothing_else_is_permitted(
     let client = family.text("10.0.0.2");
     let macs = (Device::Lan.neighbour(2), Device::Lan.mac());
     let error = Packet::error_about(&client, IcmpError::PortUnreachable, &about);
-    bench.refuses(Device::Lan, &error.with_macs(macs.0, macs.1), Reason::IcmpNoFlow);
+    bench.refuses(
+        Device::Lan,
+        &error.with_macs(macs.0, macs.1),
+        Reason::IcmpNoFlow,
+    );
 }
 
 /// What is for this host is its own affair, and so are other clients and other devices.
@@ -106,7 +111,12 @@ fn what_is_no_business_of_the_rule(
     #[values(Family::V4, Family::V6)] family: Family,
 ) {
     let mut bench = Bench::new((hook, family), &format!("{RULE}{PORTS}"));
-    for server in ["10.0.0.1:80", "203.0.113.5:80", "203.0.113.5:53", "10.2.0.1:53"] {
+    for server in [
+        "10.0.0.1:80",
+        "203.0.113.5:80",
+        "203.0.113.5:53",
+        "10.2.0.1:53",
+    ] {
         let connection = Connection::outbound(CLIENT, server, OWN);
         for packet in [udp(), syn(), tcp(ACK), request(7)] {
             bench.refuses(Device::Lan, &connection.request(packet), Reason::NoRule);
@@ -150,7 +160,12 @@ fn echoes(
     let id = Tuple::of(&decode(&out)).source.port();
     assert_ne!(id, 7);
     let sent = guess.request(request(7));
-    bench.forwards(Device::Lan, &sent, Device::Wan, &guess.forwarded(request(id)));
+    bench.forwards(
+        Device::Lan,
+        &sent,
+        Device::Wan,
+        &guess.forwarded(request(id)),
+    );
     let sent = guess.reply(reply(id));
     bench.forwards(Device::Wan, &sent, Device::Lan, &guess.returned(reply(7)));
     first.answer(&mut bench, &reply(7));
@@ -169,7 +184,12 @@ fn one_socket_is_one_port(
     let mut bench = Bench::new((hook, family), RULE);
     let servers = ["195.228.245.1:53", "195.228.245.1:54", "195.228.246.9:53"];
     let mut taken = BTreeSet::new();
-    for client in ["10.0.0.2:25000", "10.0.0.3:25000", "10.0.0.4:25000", "10.0.0.2:80"] {
+    for client in [
+        "10.0.0.2:25000",
+        "10.0.0.3:25000",
+        "10.0.0.4:25000",
+        "10.0.0.2:80",
+    ] {
         // In another order each, so that it is not the first flow of a server that decides.
         let of_client: BTreeSet<_> = servers
             .iter()

@@ -207,7 +207,10 @@ fn garbled_packets(
         let hops = 14 + if family == Family::V4 { 8 } else { 7 };
         match reasons[..] {
             [] => {
-                assert_eq!(after.packets.iter().sum::<u64>(), before.packets.iter().sum::<u64>() + 1);
+                assert_eq!(
+                    after.packets.iter().sum::<u64>(),
+                    before.packets.iter().sum::<u64>() + 1
+                );
                 assert_eq!(run.packet.len(), frame.len());
                 assert_eq!(run.packet[hops], frame[hops] - 1, "TTL");
                 forwarded += 1;

@@ -83,7 +83,14 @@ fn in_and_out(
     };
     let mut bench = gateway(family, RULE, &devices);
     let connection = Connection {
-        near: (if near.is_empty() { Device::Wan } else { Device::Alt }, 254),
+        near: (
+            if near.is_empty() {
+                Device::Wan
+            } else {
+                Device::Alt
+            },
+            254,
+        ),
         ..Connection::new(CLIENT, LISTENER, CLIENT, SERVER)
     };
     let tags = |ids: &[u16]| ids.iter().map(|id| (protocol, *id)).collect::<Vec<_>>();
@@ -145,9 +152,19 @@ fn a_rule_for_the_vlan(#[values(Family::V4, Family::V6)] family: Family) {
         near: (Device::Alt, 254),
         ..Connection::default()
     };
-    bench.refuses(Device::Wan, &Connection::default().request(udp()), Reason::NoRule);
+    bench.refuses(
+        Device::Wan,
+        &Connection::default().request(udp()),
+        Reason::NoRule,
+    );
     let sent = tagged(&connection.request(udp()), &[(0x8100, 7)]);
-    forwards(&mut bench, Device::Wan, &sent, REDIRECT, &connection.forwarded(udp()));
+    forwards(
+        &mut bench,
+        Device::Wan,
+        &sent,
+        REDIRECT,
+        &connection.forwarded(udp()),
+    );
 }
 
 /// An answer has the tag of what it answers.
