@@ -167,7 +167,7 @@ pub fn check<A: Network>(header: &Header<A>) -> Result<u32, Reason> {
     if u32::from(header.part.offset) + length + fixed > DATAGRAM {
         return Err(Reason::FragmentOversized);
     }
-    if length == 0 || header.part.more && length % 8 != 0 {
+    if length == 0 || header.part.more && !length.is_multiple_of(8) {
         return Err(Reason::FragmentTiny);
     }
     if length > LONGEST {

@@ -258,13 +258,16 @@ impl Segment {
     /// `start` must lead to at least four readable bytes.
     #[inline(always)]
     unsafe fn with_ports(transport: Transport, start: *mut u8, length: u32, flags: Flags) -> Self {
+        // SAFETY: the caller's promise.
+        let source = unsafe { frame::read_field(start, 0) };
+        // SAFETY: as above.
+        let destination = unsafe { frame::read_field(start, 2) };
         Self {
             transport,
             start: Some(start),
             length: length as u16,
             flags,
-            // SAFETY: the caller's promise.
-            ports: unsafe { [frame::read_field(start, 0), frame::read_field(start, 2)] },
+            ports: [source, destination],
         }
     }
 }

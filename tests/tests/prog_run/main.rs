@@ -13,6 +13,7 @@ mod expiry;
 mod extension;
 mod family;
 mod flows;
+mod fragment_limits;
 mod fragments;
 mod full;
 mod hairpin;
