@@ -4,13 +4,13 @@
 //! put aside until it comes. Nothing is reassembled: every part is translated and sent on as it is.
 
 use crate::{
-    address::{Address, V4, V6},
+    address::{V4, V6},
     network::{Header, Network},
     reason::Reason,
 };
 
 /// One datagram: what its receiver puts its parts together by (RFC 791 section 3.2, RFC 8200 section 4.5;
-/// the latter without the protocol, which all parts have alike).
+/// the latter without the protocol, which only the first part tells for sure).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FragmentKey<A> {
@@ -20,12 +20,12 @@ pub struct FragmentKey<A> {
     pub destination: A,
     /// Identification, as loaded natively.
     pub id: u32,
-    /// IP protocol number.
+    /// IP protocol number; zero for IPv6.
     pub protocol: u8,
     padding: [u8; 3],
 }
 
-impl<A: Address> FragmentKey<A> {
+impl<A: Network> FragmentKey<A> {
     /// The datagram that a packet with this `header` is a part of.
     #[inline(always)]
     pub const fn of(header: &Header<A>) -> Self {
@@ -33,7 +33,7 @@ impl<A: Address> FragmentKey<A> {
             source: header.source,
             destination: header.destination,
             id: header.part.id,
-            protocol: header.protocol,
+            protocol: if A::IPV6 { 0 } else { header.protocol },
             padding: [0; 3],
         }
     }
@@ -59,7 +59,10 @@ pub struct Datagram {
     /// Where its payload ends, in bytes, once [`LAST_SEEN`].
     pub end: u32,
     /// How many fragments were put aside.
-    pub held: u16,
+    pub held: u8,
+    /// Protocol number of the transport, once [`KNOWN`]. In IPv6 the others may announce extension headers
+    /// that only the first one has.
+    pub protocol: u8,
     /// [`KNOWN`], [`LAST_SEEN`], [`SPOILT`].
     pub flags: u16,
     /// One bit for each eight bytes of payload that have been sent on.
@@ -80,6 +83,7 @@ impl Default for Datagram {
             since: 0,
             end: 0,
             held: 0,
+            protocol: 0,
             flags: 0,
             covered: [0; WORDS],
         }
@@ -172,7 +176,7 @@ pub fn check<A: Network>(header: &Header<A>) -> Result<u32, Reason> {
 /// Largest frame that is put aside, in bytes.
 pub const HELD_BYTES: usize = 2048;
 /// Fragments of one datagram that are put aside: what 64 KiB are in pieces of 1,280 bytes.
-pub const HELD_MOST: u16 = 52;
+pub const HELD_MOST: u8 = 52;
 
 /// Key of the table of fragments that were put aside.
 #[repr(C)]

@@ -46,6 +46,7 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
     if header.part.offset == 0 {
         let packet: Packet<A> = parse::packet(hook, link, &header).map_err(tiny)?;
         datagram.ports = [packet.key.source_port_be, packet.key.destination_port_be];
+        datagram.protocol = packet.key.protocol;
         datagram.flags |= KNOWN;
         if datagram.held != 0 {
             release::<H, A>(hook, &entries.datagram, datagram)?;
@@ -59,7 +60,7 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
         entries.datagram.destination,
         source,
         destination,
-        entries.datagram.protocol,
+        datagram.protocol,
     );
     let part = scratch.fragment;
     let covered = datagram.cover(u32::from(part.offset), length, part.more);
@@ -68,6 +69,7 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
         covered?;
     }
     scratch.ports = datagram.ports;
+    scratch.protocol = datagram.protocol;
     scratch.checked = true;
     Err(Exit::To(Stage::Main))
 }

@@ -280,6 +280,8 @@ pub struct Scratch {
     pub checked: bool,
     /// Its datagram's ports, if so.
     pub ports: [u16; 2],
+    /// Its datagram's protocol number, if so.
+    pub protocol: u8,
 }
 
 /// One record.

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use crate::packets::{Kind, Sample, Wire};
+use crate::{
+    packets::{Kind, Sample},
+    wire::Wire,
+};
 
 /// RFC 1071 over big-endian words.
 pub fn sum(bytes: &[u8]) -> u16 {

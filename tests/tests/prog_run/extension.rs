@@ -59,7 +59,7 @@ fn they_are_walked_over(
 }
 
 #[rstest]
-#[case::seven(&[const { () }; 7].map(|()| Extension::destination()), Reason::ExtensionHeaders)]
+#[case::seven(&std::array::from_fn::<_, 7, _>(|_| Extension::destination()), Reason::ExtensionHeaders)]
 #[case::too_long(&[options(256), options(256), options(16)], Reason::ExtensionHeaders)]
 #[case::on_its_route(&[Extension::route(1, "2001:db8::99")], Reason::ExtensionHeaders)]
 fn too_many_and_routes_are_left_alone(

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use forwarder_common::reason::Reason;
 use rstest::rstest;
-use tests::packet::{Checksum, Packet, assert_frame};
+use tests::packet::{Checksum, Extension, Packet, assert_frame};
 
 use super::bench::{Bench, Hook};
 use super::family::Family;
@@ -13,16 +13,18 @@ use super::traffic::{CLIENT, Connection, LISTENER, SERVER, tcp, udp};
 use super::translate::RULE;
 
 /// A connection whose packets come in fragments.
-struct Cut {
-    connection: Connection,
-    family: Family,
+pub struct Cut {
+    /// Whole.
+    pub connection: Connection,
+    /// In which it is.
+    pub family: Family,
     /// Datapaths are handed on from test to test, and remember datagrams: each test has identifications of its own.
     base: u32,
 }
 
 impl Cut {
     /// A gateway that masquerades, and the connection.
-    fn new(hook: Hook, family: Family) -> (Bench, Self) {
+    pub fn new(hook: Hook, family: Family) -> (Bench, Self) {
         let rule = format!("{RULE}source = \"masquerade\"\n");
         let connection = Connection::new(CLIENT, LISTENER, "10.0.0.1:25000", SERVER);
         static NEXT: AtomicU32 = AtomicU32::new(0x4000);
@@ -35,7 +37,7 @@ impl Cut {
     }
 
     /// The fragments of `packet` as they come and as they leave.
-    fn request(&self, packet: &Packet, id: u32, size: usize) -> Vec<(Packet, Packet)> {
+    pub fn request(&self, packet: &Packet, id: u32, size: usize) -> Vec<(Packet, Packet)> {
         let sent = self.connection.request(packet.clone());
         let expected = self.connection.forwarded(packet.clone());
         self.pairs(&sent, &expected, id, size)
@@ -60,13 +62,14 @@ impl Cut {
 }
 
 /// `length` bytes, none like the one before it.
-fn long(length: usize) -> Packet {
+pub fn long(length: usize) -> Packet {
     let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
     udp().with_payload(&payload)
 }
 
+/// Asserts how a fragment leaves.
 #[track_caller]
-fn forwards(bench: &mut Bench, from: Device, (sent, expected): &(Packet, Packet)) {
+pub fn forwards(bench: &mut Bench, from: Device, (sent, expected): &(Packet, Packet)) {
     let out = bench.leaves(from, sent);
     assert_frame(&out, expected);
 }
@@ -97,6 +100,34 @@ fn the_first_before_the_rest(
         forwards(&mut bench, Device::Wan, pair);
     }
     bench.holds(&[&cut.connection.described("STREAM")]);
+}
+
+/// Destination options may stand behind the fragment header, in the first fragment alone: the others announce
+/// options and have none.
+#[rstest]
+fn options_within_the_first(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
+    let (mut bench, cut) = Cut::new(hook, Family::V6);
+    let with = |packet| {
+        cut.family
+            .packet(&packet)
+            .with_extension(Extension::destination())
+    };
+    for (device, sent, expected) in [
+        (
+            Device::Wan,
+            cut.connection.request(long(100)),
+            cut.connection.forwarded(long(100)),
+        ),
+        (
+            Device::Lan,
+            cut.connection.reply(long(100)),
+            cut.connection.returned(long(100)),
+        ),
+    ] {
+        for pair in cut.pairs(&with(sent), &with(expected), 1, 40) {
+            forwards(&mut bench, device, &pair);
+        }
+    }
 }
 
 /// TCP is cut as well where a sender lets it be.
@@ -176,64 +207,6 @@ fn overlaps_are_dropped(
     for pair in cut.request(&long(152), 2, 40) {
         forwards(&mut bench, Device::Wan, &pair);
     }
-}
-
-#[rstest]
-fn impossible_fragments_are_dropped(
-    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
-    #[values(Family::V4, Family::V6)] family: Family,
-) {
-    let (mut bench, cut) = Cut::new(hook, family);
-    let part = |protocol, bytes: usize, offset, more| {
-        let packet = Packet::other("198.51.100.7", "203.0.113.5", protocol);
-        let packet = packet.with_payload(&vec![0x55; bytes]);
-        let packet = packet.with_macs(Device::Wan.neighbour(254), Device::Wan.mac());
-        family.packet(&packet).with_fragment(offset, more)
-    };
-    for (packet, reason) in [
-        // Beyond 65535 bytes: the ping of death.
-        (part(17, 64, 8190, true), Reason::FragmentOversized),
-        (part(17, 16, 8191, false), Reason::FragmentOversized),
-        // No multiple of eight, nothing at all, and no ports.
-        (part(17, 15, 4, true), Reason::FragmentTiny),
-        (part(17, 0, 4, false), Reason::FragmentTiny),
-        (part(6, 8, 0, true), Reason::FragmentTiny),
-        (part(6, 16, 0, true), Reason::FragmentTiny),
-    ] {
-        bench.refuses(Device::Wan, &packet, reason);
-    }
-    for pair in cut.request(&long(100), 1, 40) {
-        forwards(&mut bench, Device::Wan, &pair);
-    }
-}
-
-/// In order there may be any number; what waits is bounded.
-#[rstest]
-fn sixty_fragments(#[values(Family::V4, Family::V6)] family: Family) {
-    let (mut bench, cut) = Cut::new(Hook::Tc, family);
-    let pairs = cut.request(&long(60 * 40 - 8), 1, 40);
-    assert_eq!(pairs.len(), 60);
-    for pair in &pairs {
-        forwards(&mut bench, Device::Wan, pair);
-    }
-    let pairs = cut.request(&long(60 * 40 - 8), 2, 40);
-    for (index, (sent, _)) in pairs.iter().enumerate().skip(1) {
-        let reason = if index <= 52 {
-            Reason::FragmentHeld
-        } else {
-            Reason::FragmentLimit
-        };
-        bench.refuses(Device::Wan, sent, reason);
-    }
-    forwards(&mut bench, Device::Wan, &pairs[0]);
-    // Too large to be put aside.
-    let pairs = cut.request(&long(4000), 3, 2400);
-    bench.refuses(
-        Device::Wan,
-        &cut.request(&long(6000), 4, 2400)[1].0,
-        Reason::FragmentLimit,
-    );
-    bench.refuses(Device::Wan, &pairs[1].0, Reason::FragmentHeld);
 }
 
 /// Nobody's fragments go to the kernel, and leave nothing behind for the next ones.

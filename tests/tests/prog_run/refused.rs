@@ -167,6 +167,23 @@ impl Random {
     }
 }
 
+/// What is to be garbled.
+fn seeds(connection: &Connection, family: Family) -> [Vec<u8>; 4] {
+    let last = match family {
+        Family::V4 => connection.request(udp().with_ip_options(&[1; 8])),
+        Family::V6 => family
+            .packet(&connection.request(udp()))
+            .with_extension(Extension::destination()),
+    };
+    [
+        connection.request(syn()),
+        connection.request(udp()),
+        connection.reply(tcp(tcp_flags::ACK | tcp_flags::PSH)),
+        last,
+    ]
+    .map(|packet| family.packet(&packet).to_bytes())
+}
+
 /// Whatever bytes come: a packet is forwarded and counted so, answered, or leaves unchanged; for one reason.
 #[rstest]
 fn garbled_packets(
@@ -176,19 +193,7 @@ fn garbled_packets(
     let mut bench = Bench::new((hook, family), RULE);
     let connection = Connection::default();
     connection.handshake(&mut bench);
-    let last = match family {
-        Family::V4 => connection.request(udp().with_ip_options(&[1; 8])),
-        Family::V6 => family
-            .packet(&connection.request(udp()))
-            .with_extension(Extension::destination()),
-    };
-    let seeds = [
-        connection.request(syn()),
-        connection.request(udp()),
-        connection.reply(tcp(tcp_flags::ACK | tcp_flags::PSH)),
-        last,
-    ]
-    .map(|packet| family.packet(&packet).to_bytes());
+    let seeds = seeds(&connection, family);
     let mut random = Random(hook as u64);
     let mut forwarded = 0;
     for _ in 0..3000 {
