@@ -18,8 +18,8 @@ use launcher::Launcher;
 
 pub use launcher::binary;
 
-/// Loading and verifying programs takes a while on a busy machine.
-const START: Duration = Duration::from_secs(30);
+/// Loading and verifying programs takes a while on a busy machine, and minutes in an emulated one.
+const START: Duration = Duration::from_secs(240);
 
 /// How long one CLI command may take.
 const COMMAND: Duration = Duration::from_secs(20);
