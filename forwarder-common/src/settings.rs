@@ -23,15 +23,23 @@ pub struct Settings {
     pub loopback_forwarding: u32,
     /// 1 if there are outbound rules, so that packets without a flow are compared with their clients.
     pub outbound: u32,
+    /// Families that rules have or have had, [`FAMILY_V4`] and [`FAMILY_V6`]: packets of others are not
+    /// looked at. One that was in use stays so, because it may have flows.
+    pub families: u32,
 }
+
+/// [`Settings::families`]: IPv4.
+pub const FAMILY_V4: u32 = 1;
+/// [`Settings::families`]: IPv6.
+pub const FAMILY_V6: u32 = 2;
 
 /// [`Settings::loopback_forwarding`]: for IPv4.
 pub const FORWARDING_V4: u32 = 1;
 /// [`Settings::loopback_forwarding`]: for IPv6.
 pub const FORWARDING_V6: u32 = 2;
 
-const _: () = assert!(size_of::<Settings>() == 24);
+const _: () = assert!(size_of::<Settings>() == 28);
 
-// SAFETY: integers only, no padding (24 bytes).
+// SAFETY: integers only, no padding (28 bytes).
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Settings {}

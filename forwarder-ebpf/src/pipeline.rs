@@ -12,7 +12,7 @@ use forwarder_common::{
     parse::{self, Link, Packet},
     reason::{Reason, Verdict},
     rewrite::{self, Hop},
-    settings::Settings,
+    settings::{FAMILY_V4, FAMILY_V6, Settings},
     stage::{Exit, Stage},
 };
 
@@ -29,10 +29,16 @@ use crate::{
 pub fn run<H: Hook>(hook: &mut H) -> i32 {
     match enter(hook) {
         Ok(link) if link.ether_type == V4::ETHER_TYPE => {
+            if !is_served(FAMILY_V4) {
+                return refuse(hook, Reason::NoRule);
+            }
             let result = forward::<H, V4>(hook, &link);
             settle::<H, V4>(hook, result)
         }
         Ok(link) if link.ether_type == V6::ETHER_TYPE => {
+            if !is_served(FAMILY_V6) {
+                return refuse(hook, Reason::NoRule);
+            }
             let result = forward::<H, V6>(hook, &link);
             settle::<H, V6>(hook, result)
         }
@@ -113,6 +119,15 @@ fn refuse<H: Hook>(hook: &H, reason: Reason) -> i32 {
 #[inline(always)]
 pub fn settings() -> Result<&'static Settings, Reason> {
     maps::SETTINGS.get(0).ok_or(Reason::NoRule)
+}
+
+/// Whether there are or were rules of `family`.
+#[inline(always)]
+fn is_served(family: u32) -> bool {
+    match maps::SETTINGS.get(0) {
+        Some(settings) => settings.families & family != 0,
+        None => false,
+    }
 }
 
 /// Now, in jiffies.

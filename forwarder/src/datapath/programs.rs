@@ -7,7 +7,10 @@ use aya::{
     programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
-use forwarder_common::stage::Stage;
+use forwarder_common::{
+    settings::{FAMILY_V4, FAMILY_V6},
+    stage::Stage,
+};
 
 use super::{Datapath, object::take};
 
@@ -25,11 +28,16 @@ const CLOCK: &str = "forwarder_clock";
 /// How often a load is repeated that a signal has interrupted: as often as libbpf does it.
 const INTERRUPTIONS: u32 = 4;
 
-/// The loaded programs.
+/// The programs, each loaded when something needs it: the verifier takes its time for every one.
 pub(super) struct Programs {
     ebpf: Ebpf,
-    /// The kernel empties a table of programs when the last descriptor or pin of it goes.
-    _stages: Vec<ProgramArray<MapData>>,
+    /// In the order of [`HOOKS`]. The kernel empties a table of programs when the last descriptor or pin of it
+    /// goes.
+    stages: Vec<ProgramArray<MapData>>,
+    /// Which of [`HOOKS`] are in use.
+    hooks: [bool; HOOKS.len()],
+    /// Which address families are: [`FAMILY_V4`], [`FAMILY_V6`].
+    families: u32,
 }
 
 /// What a program did with a packet under test run.
@@ -48,60 +56,109 @@ const HOOKS: [(&str, &str, &str); 3] = [
     ("EGRESS_STAGES", "egress", EGRESS),
 ];
 
+/// The families, with the suffixes of their programs.
+const FAMILIES: [(u32, bool, &str); 2] = [(FAMILY_V4, false, "v4"), (FAMILY_V6, true, "v6")];
+
 impl Programs {
-    /// Loads every program of the object, and makes the stages reachable.
+    /// Loads what is needed in any case.
     pub(super) fn load(mut ebpf: Ebpf) -> anyhow::Result<Self> {
-        for (name, program) in ebpf.programs_mut() {
-            let mut load = || match program {
-                Program::Xdp(program) => Ok(program.load()),
-                Program::SchedClassifier(program) => Ok(program.load()),
-                _ => anyhow::bail!("the eBPF object has a program `{name}` of another kind"),
-            };
-            let mut loaded = load()?;
-            for _ in 0..INTERRUPTIONS {
-                if !was_interrupted(&loaded) {
-                    break;
-                }
-                loaded = load()?;
-            }
-            loaded.with_context(|| refused(name))?;
-        }
-        let mut tables = Vec::new();
-        for (map, prefix, main) in HOOKS {
-            let mut stages: ProgramArray<MapData> = take(&mut ebpf, map)?;
-            for (stage, word) in Stage::ALL {
-                for (ipv6, family) in [(false, "v4"), (true, "v6")] {
-                    let name = format!("{prefix}_{word}_{family}");
-                    let name = if stage == Stage::Main { main } else { &name };
-                    // Some hooks have no use for some stages.
-                    if let Some(program) = ebpf.program(name) {
-                        stages.set(stage.index(ipv6), program.fd()?, 0)?;
-                    }
-                }
-            }
-            tables.push(stages);
-        }
-        Ok(Self {
+        let stages = HOOKS
+            .map(|(map, _, _)| take(&mut ebpf, map))
+            .into_iter()
+            .collect::<anyhow::Result<_>>()?;
+        let mut programs = Self {
             ebpf,
-            _stages: tables,
-        })
+            stages,
+            hooks: [false; HOOKS.len()],
+            families: 0,
+        };
+        programs.load_one(CLOCK)?;
+        Ok(programs)
+    }
+
+    /// Has the stages of `families` ready, besides those that are.
+    pub(super) fn serve(&mut self, families: u32) -> anyhow::Result<()> {
+        self.families |= families;
+        for hook in 0..HOOKS.len() {
+            if self.hooks[hook] {
+                self.load_hook(hook)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a hook's main program and its stages.
+    fn load_hook(&mut self, hook: usize) -> anyhow::Result<()> {
+        let (_, prefix, main) = HOOKS[hook];
+        self.load_one(main)?;
+        for (family, ipv6, suffix) in FAMILIES {
+            if self.families & family == 0 {
+                continue;
+            }
+            for (stage, word) in Stage::ALL {
+                let name = format!("{prefix}_{word}_{suffix}");
+                let name = if stage == Stage::Main { main } else { &name };
+                // Some hooks have no use for some stages.
+                if self.ebpf.program(name).is_none() {
+                    continue;
+                }
+                self.load_one(name)?;
+                if let Some(program) = self.ebpf.program(name) {
+                    self.stages[hook].set(stage.index(ipv6), program.fd()?, 0)?;
+                }
+            }
+        }
+        self.hooks[hook] = true;
+        Ok(())
+    }
+
+    /// Loads the program `name`, if it is not.
+    fn load_one(&mut self, name: &str) -> anyhow::Result<()> {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("the eBPF object has no program `{name}`"))?;
+        if program.fd().is_ok() {
+            return Ok(());
+        }
+        let mut load = || match program {
+            Program::Xdp(program) => Ok(program.load()),
+            Program::SchedClassifier(program) => Ok(program.load()),
+            _ => anyhow::bail!("the eBPF object has a program `{name}` of another kind"),
+        };
+        let mut loaded = load()?;
+        for _ in 0..INTERRUPTIONS {
+            if !was_interrupted(&loaded) {
+                break;
+            }
+            loaded = load()?;
+        }
+        loaded.with_context(|| refused(name))
     }
 
     pub(super) fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
+        self.load_hook(0)?;
         find(&mut self.ebpf, XDP)
     }
 
     pub(super) fn tc(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
+        self.load_hook(if name == EGRESS { 2 } else { 1 })?;
+        self.load_one(name)?;
         find(&mut self.ebpf, name)
     }
 
-    pub(super) fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
+    /// Loads everything there is and tells its cost.
+    pub(super) fn verified(&mut self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
+        let names: Vec<_> = self
+            .ebpf
+            .programs()
+            .map(|(name, _)| name.to_owned())
+            .collect();
         let mut costs = Vec::new();
-        for (name, program) in self.ebpf.programs() {
-            costs.push((
-                name.to_owned(),
-                program.info()?.verified_instruction_count(),
-            ));
+        for name in names {
+            self.load_one(&name)?;
+            let program = self.ebpf.program(&name).context("the program is gone")?;
+            costs.push((name, program.info()?.verified_instruction_count()));
         }
         costs.sort();
         Ok(costs)
@@ -212,7 +269,7 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn verified(&self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
+    pub fn verified(&mut self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         self.programs.verified()
     }
 }

@@ -8,6 +8,7 @@ use forwarder_common::{
     address::{V4, V6},
     network::Network,
     rule::{ClientKey, NAME_LENGTH, OutboundKey, Shape, ShapeRange},
+    settings::{FAMILY_V4, FAMILY_V6},
     stats::RuleTraffic,
 };
 
@@ -95,6 +96,12 @@ impl Datapath {
         }
         let mut v4 = compile::compile::<V4>(&placed)?;
         let mut v6 = compile::compile::<V6>(&placed)?;
+        let in_use = |listeners: bool, family| if listeners { family } else { 0 };
+        let families = in_use(!v4.listeners.is_empty(), FAMILY_V4)
+            | in_use(!v6.listeners.is_empty(), FAMILY_V6)
+            | self.settings()?.families;
+        // Before anything is changed: a program that the kernel refuses is found here.
+        self.programs.serve(families)?;
         // The table is made twice as long as the rule tables.
         let half = self.sizes.rules;
         self.tables.v4.prepare(&mut v4, half)?;
@@ -109,6 +116,7 @@ impl Datapath {
         self.tables.v4.remove_stale(&v4)?;
         self.tables.v6.remove_stale(&v6)?;
         let mut settings = self.settings()?;
+        settings.families = families;
         settings.outbound = u32::from(!v4.outbound.is_empty() || !v6.outbound.is_empty());
         self.set_settings(settings)
     }
