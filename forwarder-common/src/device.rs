@@ -47,6 +47,9 @@ pub const TAGGED: u32 = 8;
 /// Written before the frame by XDP for the slow path: "this packet is yours".
 pub const HANDOFF: u32 = 0x4657_4431;
 
+/// The same for a fragment that its datagram's record has already.
+pub const HANDOFF_COVERED: u32 = HANDOFF + 1;
+
 const _: () = {
     assert!(size_of::<Device>() == 28);
     assert!(size_of::<VlanKey>() == 8);

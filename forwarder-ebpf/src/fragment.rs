@@ -40,6 +40,8 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
     let length = fragment::check(&header)?;
     let scratch = maps::scratch()?;
     scratch.fragment = header.part;
+    scratch.covered = false;
+    let is_covered = !H::FAST && core::mem::take(&mut scratch.covered_by_xdp);
     let entries = maps::entries::<A>()?;
     entries.datagram = FragmentKey::of(&header);
     let datagram = datagram::<A>(&entries.datagram)?;
@@ -63,11 +65,14 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
         datagram.protocol,
     );
     let part = scratch.fragment;
-    let covered = datagram.cover(u32::from(part.offset), length, part.more);
-    // What is not ours may overlap as it likes: the kernel will see to it.
-    if lookup::entry(&entries.key).is_some() {
-        covered?;
+    if !is_covered {
+        let covered = datagram.cover(u32::from(part.offset), length, part.more);
+        // What is not ours may overlap as it likes: the kernel will see to it.
+        if lookup::entry(&entries.key).is_some() {
+            covered?;
+        }
     }
+    scratch.covered = H::FAST;
     scratch.ports = datagram.ports;
     scratch.protocol = datagram.protocol;
     scratch.checked = true;

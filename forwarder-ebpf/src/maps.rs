@@ -278,7 +278,11 @@ pub struct Scratch {
     pub clamped: u32,
     /// Whether the fragment that [`Scratch::fragment`] describes has come by [`Stage::Fragment`].
     pub checked: bool,
-    /// Its datagram's ports, if so.
+    /// Whether XDP has put the fragment on its datagram's record.
+    pub covered: bool,
+    /// Whether TC has heard so from XDP.
+    pub covered_by_xdp: bool,
+    /// Its datagram's ports, if it has come by [`Stage::Fragment`].
     pub ports: [u16; 2],
     /// Its datagram's protocol number, if so.
     pub protocol: u8,

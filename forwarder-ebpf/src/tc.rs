@@ -3,13 +3,13 @@
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 use forwarder_common::{
     address::{V4, V6},
-    device::{HANDOFF, NO_METADATA},
+    device::{HANDOFF, HANDOFF_COVERED, NO_METADATA},
     reason::Reason,
 };
 
 use crate::{
     account, answer, clamp, error, fragment,
-    maps::DEVICES,
+    maps::{self, DEVICES},
     open, pipeline, reserve,
     skb::{HEADERS, QUOTE, SkbFrame},
 };
@@ -23,7 +23,11 @@ pub fn forwarder_tc(context: TcContext) -> i32 {
 /// On devices with XDP: only what XDP has marked as ours. Everything else has been looked at already.
 #[classifier]
 pub fn forwarder_slow(context: TcContext) -> i32 {
-    if is_marked(&context) || !has_metadata(&context) {
+    let marked = mark(&context);
+    if let Ok(scratch) = maps::scratch() {
+        scratch.covered_by_xdp = marked == Some(HANDOFF_COVERED);
+    }
+    if marked.is_some() || !has_metadata(&context) {
         run::<false>(&context)
     } else {
         TC_ACT_UNSPEC
@@ -98,20 +102,21 @@ stage!(
     fragment::run::<_, V6>
 );
 
-/// Whether XDP has handed this packet over, or a fragment has been brought back.
+/// With what word XDP has handed this packet over, or the one of a fragment that has been brought back.
 #[inline(always)]
-fn is_marked(context: &TcContext) -> bool {
+fn mark(context: &TcContext) -> Option<u32> {
     // SAFETY: the context is the kernel's.
     if unsafe { (*context.skb.skb).mark } == HANDOFF {
-        return true;
+        return Some(HANDOFF);
     }
     // SAFETY: as above.
     let mark = unsafe { (*context.skb.skb).data_meta } as usize;
     if mark + size_of::<u32>() > context.data() {
-        return false;
+        return None;
     }
     // SAFETY: the four bytes of metadata were bounds-checked.
-    unsafe { (mark as *const u32).read() == HANDOFF }
+    let word = unsafe { (mark as *const u32).read() };
+    (word == HANDOFF || word == HANDOFF_COVERED).then_some(word)
 }
 
 /// Whether XDP can mark packets on this device at all.

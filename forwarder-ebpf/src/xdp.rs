@@ -15,7 +15,7 @@ use aya_ebpf::{
 use forwarder_common::{
     address::{V4, V6},
     checksum::Delta,
-    device::{HANDOFF, NO_METADATA, REDIRECT_ONLY, TAGGED, VlanKey, XDP_TRANSMIT},
+    device::{HANDOFF, HANDOFF_COVERED, NO_METADATA, REDIRECT_ONLY, TAGGED, VlanKey, XDP_TRANSMIT},
     flow::Route,
     fragment::HELD_BYTES,
     frame::{self, Frame, Transport, update_checksum_field},
@@ -144,8 +144,10 @@ impl<'a> XdpFrame<'a> {
         if mark + size_of::<u32>() > context.data() {
             return XDP_ABORTED;
         }
+        let covered = maps::scratch().is_ok_and(|scratch| core::mem::take(&mut scratch.covered));
+        let word = if covered { HANDOFF_COVERED } else { HANDOFF };
         // SAFETY: the four bytes of metadata were bounds-checked.
-        unsafe { (mark as *mut u32).write(HANDOFF) };
+        unsafe { (mark as *mut u32).write(word) };
         XDP_PASS
     }
 
