@@ -391,9 +391,7 @@ fn extended(engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn extension_headers_are_passed_over(
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
-) -> Result<()> {
+fn extension_headers_are_passed_over(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, extended)
 }
