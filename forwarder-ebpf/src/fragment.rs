@@ -22,6 +22,9 @@ const PATIENCE: u32 = 30;
 
 /// What only the slow path can do with a fragment: put it aside, and bring back what was.
 pub trait Holder: Hook {
+    /// Whether XDP has put the fragment on its datagram's record before it handed it over.
+    fn is_on_record(&self) -> bool;
+
     /// Copies the whole frame, of `length` bytes, to `bytes`. False if the kernel refuses.
     fn save(&self, bytes: &mut [u8; HELD_BYTES], length: u32) -> bool;
 
@@ -41,7 +44,6 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
     let scratch = maps::scratch()?;
     scratch.fragment = header.part;
     scratch.covered = false;
-    let is_covered = !H::FAST && core::mem::take(&mut scratch.covered_by_xdp);
     let entries = maps::entries::<A>()?;
     entries.datagram = FragmentKey::of(&header);
     let datagram = datagram::<A>(&entries.datagram)?;
@@ -65,7 +67,7 @@ pub fn run<H: Holder, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit>
         datagram.protocol,
     );
     let part = scratch.fragment;
-    if !is_covered {
+    if !hook.is_on_record() {
         let covered = datagram.cover(u32::from(part.offset), length, part.more);
         // What is not ours may overlap as it likes: the kernel will see to it.
         if lookup::entry(&entries.key).is_some() {

@@ -26,6 +26,11 @@ pub trait Hook: Frame {
     /// Takes note of the frame's VLAN tag, which decides about its device.
     fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason>;
 
+    /// Takes note of whether the packet is a fragment, which has come by [`Stage::Fragment`].
+    ///
+    /// [`Stage::Fragment`]: forwarder_common::stage::Stage::Fragment
+    fn is_fragment(&mut self, _is: bool) {}
+
     /// Index of the device the packet came in by: the VLAN device if it has a tag.
     fn ingress(&self) -> u32;
 

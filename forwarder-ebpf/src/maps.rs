@@ -280,8 +280,6 @@ pub struct Scratch {
     pub checked: bool,
     /// Whether XDP has put the fragment on its datagram's record.
     pub covered: bool,
-    /// Whether TC has heard so from XDP.
-    pub covered_by_xdp: bool,
     /// Its datagram's ports, if it has come by [`Stage::Fragment`].
     pub ports: [u16; 2],
     /// Its datagram's protocol number, if so.

@@ -35,6 +35,9 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     };
     scratch.fragment = header.part;
     scratch.checked = header.part.is_fragment();
+    // Read back, because what the verifier knows of it would double the cost of all that follows.
+    // SAFETY: a reference to a live map value.
+    hook.is_fragment(unsafe { (&raw const scratch.checked).read_volatile() });
     // From here on the packet's facts are read from a map, so that to the verifier all kinds of packets are
     // alike.
     scratch.facts = packet.facts;

@@ -139,13 +139,14 @@ pub fn now() -> u64 {
 
 /// Parses the packet; a fragment only if it has come by [`Stage::Fragment`].
 #[inline(always)]
-fn packet<H: Hook, A: Family>(hook: &H, link: &Link) -> Result<Packet<A>, Exit> {
+fn packet<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<Packet<A>, Exit> {
     let mut header: Header<A> = parse::header(hook, link)?;
     if header.part.is_fragment() {
         let scratch = maps::scratch()?;
         if !core::mem::take(&mut scratch.checked) || scratch.fragment != header.part {
             return Err(Exit::To(Stage::Fragment));
         }
+        hook.is_fragment(true);
         if header.part.offset != 0 {
             header.protocol = scratch.protocol;
             return Ok(parse::tail(hook, link, &header, scratch.ports)?);

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use forwarder_common::address::V6;
 use forwarder_common::{
     checksum::Delta,
-    device::HANDOFF,
+    device::{HANDOFF, HANDOFF_COVERED},
     flow::Route,
     fragment::HELD_BYTES,
     frame::{self, Frame, Transport},
@@ -324,7 +324,30 @@ impl<const EGRESS: bool> Hook for SkbFrame<'_, EGRESS> {
     }
 }
 
+/// With what word XDP has handed this packet over, or the one of a fragment that has been brought back.
+#[inline(always)]
+pub fn mark(context: &TcContext) -> Option<u32> {
+    let skb = context.skb.skb;
+    // SAFETY: the context is the kernel's.
+    let start = unsafe { (*skb).data_meta } as usize;
+    if start + size_of::<u32>() <= context.data() {
+        // SAFETY: the four bytes of metadata were bounds-checked.
+        let word = unsafe { (start as *const u32).read() };
+        if word == HANDOFF || word == HANDOFF_COVERED {
+            return Some(word);
+        }
+    }
+    // What is brought back comes by generic XDP once more, so the metadata are asked first.
+    // SAFETY: the context is the kernel's.
+    (unsafe { (*skb).mark } == HANDOFF).then_some(HANDOFF)
+}
+
 impl<const EGRESS: bool> Holder for SkbFrame<'_, EGRESS> {
+    #[inline(always)]
+    fn is_on_record(&self) -> bool {
+        !EGRESS && mark(self.context) == Some(HANDOFF_COVERED)
+    }
+
     #[inline(always)]
     fn save(&self, bytes: &mut [u8; HELD_BYTES], length: u32) -> bool {
         let Some(length) = bounded(length) else {

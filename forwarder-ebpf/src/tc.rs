@@ -3,15 +3,15 @@
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 use forwarder_common::{
     address::{V4, V6},
-    device::{HANDOFF, HANDOFF_COVERED, NO_METADATA},
+    device::NO_METADATA,
     reason::Reason,
 };
 
 use crate::{
     account, answer, clamp, error, fragment,
-    maps::{self, DEVICES},
+    maps::DEVICES,
     open, pipeline, reserve,
-    skb::{HEADERS, QUOTE, SkbFrame},
+    skb::{self, HEADERS, QUOTE, SkbFrame},
 };
 
 /// On devices without XDP: the whole pipeline for every packet.
@@ -23,11 +23,7 @@ pub fn forwarder_tc(context: TcContext) -> i32 {
 /// On devices with XDP: only what XDP has marked as ours. Everything else has been looked at already.
 #[classifier]
 pub fn forwarder_slow(context: TcContext) -> i32 {
-    let marked = mark(&context);
-    if let Ok(scratch) = maps::scratch() {
-        scratch.covered_by_xdp = marked == Some(HANDOFF_COVERED);
-    }
-    if marked.is_some() || !has_metadata(&context) {
+    if skb::mark(&context).is_some() || !has_metadata(&context) {
         run::<false>(&context)
     } else {
         TC_ACT_UNSPEC
@@ -101,23 +97,6 @@ stage!(
     V6,
     fragment::run::<_, V6>
 );
-
-/// With what word XDP has handed this packet over, or the one of a fragment that has been brought back.
-#[inline(always)]
-fn mark(context: &TcContext) -> Option<u32> {
-    // SAFETY: the context is the kernel's.
-    if unsafe { (*context.skb.skb).mark } == HANDOFF {
-        return Some(HANDOFF);
-    }
-    // SAFETY: as above.
-    let mark = unsafe { (*context.skb.skb).data_meta } as usize;
-    if mark + size_of::<u32>() > context.data() {
-        return None;
-    }
-    // SAFETY: the four bytes of metadata were bounds-checked.
-    let word = unsafe { (mark as *const u32).read() };
-    (word == HANDOFF || word == HANDOFF_COVERED).then_some(word)
-}
 
 /// Whether XDP can mark packets on this device at all.
 #[inline(always)]

@@ -94,6 +94,7 @@ struct XdpFrame<'a> {
     /// The device it is of: the VLAN device if it has a tag.
     ingress: u32,
     tag: Option<Tag>,
+    is_fragment: bool,
 }
 
 impl<'a> XdpFrame<'a> {
@@ -104,6 +105,7 @@ impl<'a> XdpFrame<'a> {
             window: Window::new(context.data(), context.data_end()),
             ingress: context.ingress_ifindex() as u32,
             tag: None,
+            is_fragment: false,
         }
     }
 
@@ -144,7 +146,8 @@ impl<'a> XdpFrame<'a> {
         if mark + size_of::<u32>() > context.data() {
             return XDP_ABORTED;
         }
-        let covered = maps::scratch().is_ok_and(|scratch| core::mem::take(&mut scratch.covered));
+        // The record may be of an earlier packet if this one is not a fragment.
+        let covered = self.is_fragment && maps::scratch().is_ok_and(|scratch| scratch.covered);
         let word = if covered { HANDOFF_COVERED } else { HANDOFF };
         // SAFETY: the four bytes of metadata were bounds-checked.
         unsafe { (mark as *mut u32).write(word) };
@@ -249,6 +252,11 @@ impl Hook for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn is_fragment(&mut self, is: bool) {
+        self.is_fragment = is;
+    }
+
+    #[inline(always)]
     fn ingress(&self) -> u32 {
         self.ingress
     }
@@ -325,6 +333,11 @@ impl Hook for XdpFrame<'_> {
 }
 
 impl Holder for XdpFrame<'_> {
+    #[inline(always)]
+    fn is_on_record(&self) -> bool {
+        false
+    }
+
     #[inline(always)]
     fn save(&self, _bytes: &mut [u8; HELD_BYTES], _length: u32) -> bool {
         false

@@ -10,7 +10,7 @@ use tests::netns::Namespace;
 use tests::packet::{Extension, Packet};
 use tests::probe::Capture;
 use tests::responder::PATIENCE;
-use tests::scenario::engines::{IPTABLES, TC, XDP};
+use tests::scenario::engines::{IPTABLES, TC, XDP, XDP_GENERIC};
 use tests::scenario::{Baseline, Baselines, Chain, Engine, Family, Outcome, Rig, Rule, Source};
 
 /// The listener and the backend have this port.
@@ -205,7 +205,7 @@ fn delivered(engine: Engine, family: Family, order: Order) -> Result<Outcome> {
 #[rstest]
 fn fragments_are_delivered_in_order(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -216,7 +216,7 @@ fn fragments_are_delivered_in_order(
 #[rstest]
 fn fragments_are_delivered_in_reverse(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -227,7 +227,7 @@ fn fragments_are_delivered_in_reverse(
 #[rstest]
 fn fragments_are_delivered_the_last_one_first(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -238,7 +238,7 @@ fn fragments_are_delivered_the_last_one_first(
 #[rstest]
 fn fragments_of_two_flows_are_told_apart(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE.of(family).compare(engine, |engine| {
@@ -249,7 +249,7 @@ fn fragments_of_two_flows_are_told_apart(
 #[rstest]
 fn fragments_that_come_twice_are_delivered_once(
     #[values(Family::V4, Family::V6)] family: Family,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: Baselines = Baselines::new();
     BASELINE
@@ -342,7 +342,7 @@ fn refused(engine: Engine, family: Family, bad: Bad) -> Result<Outcome> {
 fn fragments_that_make_no_packet_are_not_delivered(
     #[values(Family::V4, Family::V6)] family: Family,
     #[values(Bad::Overlap, Bad::Contradiction, Bad::Oversized, Bad::Headless)] bad: Bad,
-    #[values(IPTABLES, XDP, TC)] engine: Engine,
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
 ) -> Result<()> {
     static BASELINE: [Baselines; 4] = [const { Baselines::new() }; 4];
     BASELINE[bad as usize].of(family).compare(engine, |engine| {
@@ -391,7 +391,9 @@ fn extended(engine: Engine) -> Result<Outcome> {
 }
 
 #[rstest]
-fn extension_headers_are_passed_over(#[values(IPTABLES, XDP, TC)] engine: Engine) -> Result<()> {
+fn extension_headers_are_passed_over(
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC)] engine: Engine,
+) -> Result<()> {
     static BASELINE: Baseline = Baseline::new();
     BASELINE.compare(engine, extended)
 }
