@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: formatting, clippy on both targets, and the shape of the source.
 
 mod shape;
+mod witnesses;
 
 use std::process::Command;
 
@@ -46,6 +47,10 @@ pub fn failures() -> Result<usize> {
         }
     }
     check("shape", shape::check(&setup::root()));
+    check(
+        "tests that the documents name",
+        witnesses::check(&setup::root()),
+    );
     Ok(failed)
 }
 

@@ -51,6 +51,9 @@ fn walk(bench: &mut Bench, connection: &Connection, steps: &[Step]) {
 #[case::client_resets(&OPEN, &[Client(RST)], State::Close, (1, 0))]
 #[case::server_resets(&OPEN, &[Server(RST | ACK)], State::Close, (1, 0))]
 #[case::handshake_ends_with_fin(&[Client(SYN), Server(SYN | ACK)], &[Client(FIN | ACK)], State::FinWait, (1, 0))]
+#[case::both_open(&[], &[Client(SYN), Server(SYN)], State::SynReceived, (0, 1))]
+#[case::both_open_and_one_agrees(&[Client(SYN), Server(SYN)], &[Client(SYN | ACK), Server(SYN | ACK)], State::SynReceived, (0, 1))]
+#[case::both_open_and_agree(&[Client(SYN), Server(SYN)], &[Client(SYN | ACK), Server(SYN | ACK), Client(ACK)], State::Established, (1, 0))]
 fn states(
     #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
     #[values(Family::V4, Family::V6)] family: Family,
