@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use rstest::rstest;
-use tests::packet::{Checksum, Packet, tcp_flags};
+use tests::packet::{Checksum, Packet, Transport, tcp_flags};
+use tests::probe::Capture;
 use tests::process::wait_until;
 use tests::responder::{PATIENCE, Server, connect, pop3, pop3_client};
 use tests::scenario::engines::{AUTO, IPTABLES, TC, XDP, XDP_GENERIC};
@@ -74,7 +75,7 @@ fn bad_frames() -> Vec<Vec<u8>> {
 /// A packet that ends with its IP header.
 fn cut_packet(packet: &Packet) -> Packet {
     let mut packet = packet.clone();
-    packet.transport = tests::packet::Transport::Other(6);
+    packet.transport = Transport::Other(6);
     packet
 }
 
@@ -119,4 +120,47 @@ fn bad_packets_end_at_the_gateway(
         assert_eq!(outcome.get("connections accepted"), Some("1"));
         Ok(outcome)
     })
+}
+
+/// A connection that the gateway has forgotten, or never knew. netfilter takes it for a new one and asks the server,
+/// who resets it; `reset-unknown` has the gateway itself do so.
+fn forgotten(engine: Engine) -> Result<Outcome> {
+    let rule = Rule {
+        extra: &["reset-unknown = true"],
+        ..Rule::masquerade("pop3", LISTENER, "195.228.245.1:110")
+    };
+    let mut rig = Rig::s0(engine, &[rule])?;
+    let _server = Server::start(&rig.hosts.server, "195.228.245.1:110", pop3)?;
+    let outcome = rig.observe(|hosts| {
+        let capture = Capture::start(&hosts.internet, "gateway")?;
+        let segment = Packet::tcp(CLIENT, LISTENER, tcp_flags::ACK)
+            .with_macs(S0::ROUTER_MAC, S0::GATEWAY_MAC)
+            .with_payload(b"QUIT\r\n");
+        hosts.internet.send_frames("gateway", &[segment.to_bytes()])?;
+        let resets = |packet: &Packet| {
+            matches!(&packet.transport, Transport::Tcp(tcp) if tcp.flags & tcp_flags::RST != 0)
+        };
+        let (reset, _) = capture.wait("a RST", resets)?;
+        let Transport::Tcp(tcp) = &reset.transport else {
+            unreachable!("it resets");
+        };
+        Ok(Outcome::default()
+            .with("from", format!("{}:{}", reset.ip.source(), tcp.source_port))
+            .with("to", format!("{}:{}", reset.ip.destination(), tcp.destination_port))
+            .with_debug("flags", tcp.flags)
+            .with_debug("sequence", tcp.sequence))
+    })?;
+    assert_eq!(outcome.get("from"), Some(LISTENER));
+    if let Some(forwarder) = rig.gateway.forwarder() {
+        assert_eq!(forwarder.dropped("tcp-no-flow")?, 1);
+    }
+    Ok(outcome)
+}
+
+#[rstest]
+fn a_forgotten_connection_is_reset(
+    #[values(IPTABLES, XDP, TC, XDP_GENERIC, AUTO)] engine: Engine,
+) -> Result<()> {
+    static BASELINE: Baseline = Baseline::new();
+    BASELINE.compare(engine, forgotten)
 }
