@@ -1,7 +1,7 @@
 //! What the forwarder's kernel and userspace halves share.
 //!
 //! Two kinds of thing live here: the layouts of everything that crosses the kernel boundary in a BPF
-//! map ([`flow`], [`rule`], [`device`], [`settings`], [`stats`]), and every decision about a packet that
+//! map ([`flow`], [`cache`], [`rule`], [`device`], [`settings`], [`stats`]), and every decision about a packet that
 //! needs no kernel helper ([`parse`], [`rewrite`], [`checksum`], [`port`], [`tcp`], [`reason`]). The
 //! second kind is written over the [`frame::Frame`] trait, so the very code that runs in XDP and TC is
 //! tested on the host.
@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod cache;
 pub mod checksum;
 pub mod device;
 pub mod ethernet;

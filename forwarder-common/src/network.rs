@@ -86,6 +86,10 @@ pub trait Network: Address {
     /// [`Reason::Malformed`], or [`Reason::ExtensionHeaders`].
     fn header<F: Frame>(frame: &F, offset: usize) -> Result<Header<Self>, Reason>;
 
+    /// As [`Network::header`] for the commonest kind of packet: whole, without options and extension headers. What
+    /// is of another kind or in any way wrong is none.
+    fn plain<F: Frame>(frame: &F, offset: usize) -> Option<Header<Self>>;
+
     /// Writes both addresses and the hop limit, and updates the header's checksum where it has one;
     /// `change` is the sum's change by the addresses. Returns the change of the checksum field itself.
     ///
@@ -150,6 +154,29 @@ impl Network for V4 {
                 offset: (fragment & OFFSET) << 3,
                 more: fragment & MORE != 0,
             },
+        })
+    }
+
+    #[inline(always)]
+    fn plain<F: Frame>(frame: &F, offset: usize) -> Option<Header<Self>> {
+        /// Version 4, five words.
+        const PLAIN: u8 = 0x45;
+        let ip: *const u8 = frame.at::<Ipv4Hdr>(offset)?.cast();
+        let version_and_length: u8 = field!(ip, Ipv4Hdr, vihl);
+        let fragment: u16 = field!(ip, Ipv4Hdr, frags);
+        if version_and_length != PLAIN || fragment & (MORE | OFFSET).to_be() != 0 {
+            return None;
+        }
+        let total: u16 = field!(ip, Ipv4Hdr, tot_len);
+        Some(Header {
+            source: Self::from_raw(field!(ip, Ipv4Hdr, src_addr)),
+            destination: Self::from_raw(field!(ip, Ipv4Hdr, dst_addr)),
+            length: Ipv4Hdr::LEN as u16,
+            total: u32::from(u16::from_be(total)),
+            protocol: field!(ip, Ipv4Hdr, proto),
+            hops: field!(ip, Ipv4Hdr, ttl),
+            tos: 0,
+            part: Part::default(),
         })
     }
 
@@ -239,6 +266,27 @@ impl Network for V6 {
             walk(frame, offset, &mut header)?;
         }
         Ok(header)
+    }
+
+    #[inline(always)]
+    fn plain<F: Frame>(frame: &F, offset: usize) -> Option<Header<Self>> {
+        let ip: *const u8 = frame.at::<Ipv6Hdr>(offset)?.cast();
+        // SAFETY: bounds-checked above.
+        let first: u8 = unsafe { frame::read_field(ip, 0) };
+        if first >> 4 != 6 {
+            return None;
+        }
+        let payload: u16 = field!(ip, Ipv6Hdr, payload_len);
+        Some(Header {
+            source: Self::from_raw(field!(ip, Ipv6Hdr, src_addr)),
+            destination: Self::from_raw(field!(ip, Ipv6Hdr, dst_addr)),
+            length: Ipv6Hdr::LEN as u16,
+            total: u32::from(u16::from_be(payload)) + Ipv6Hdr::LEN as u32,
+            protocol: field!(ip, Ipv6Hdr, next_hdr),
+            hops: field!(ip, Ipv6Hdr, hop_limit),
+            tos: 0,
+            part: Part::default(),
+        })
     }
 
     #[inline(always)]

@@ -180,6 +180,37 @@ pub fn packet<A: Network, F: Frame>(
     Ok(assemble(frame, link, header, &segment)?)
 }
 
+/// The packet behind `link` if it is of the commonest kind: TCP in the middle of a connection or UDP, whole, without
+/// options and extension headers. What is of another kind or in any way wrong is none, and [`header`] and [`packet`]
+/// say why. Addresses are not looked at: no flow has one that is wrong. Nor is what only a new flow needs.
+#[inline(always)]
+pub fn plain<A: Network, F: Frame>(frame: &F, link: &Link) -> Option<Packet<A>> {
+    if link.tag.is_some() {
+        return None;
+    }
+    // A constant, unlike what `link` says.
+    let link = Link {
+        network: EthHdr::LEN,
+        ..*link
+    };
+    let header = A::plain(frame, link.network)?;
+    let length = u32::from(header.length);
+    if header.total + link.network as u32 > frame.length() || length > header.total {
+        return None;
+    }
+    let offset = link.network + usize::from(header.length);
+    let room = header.total - length;
+    let segment = match header.protocol {
+        TCP => tcp(frame, offset, room).ok()?,
+        UDP => udp(frame, offset, room, false).ok()?,
+        _ => return None,
+    };
+    if header.hops <= 1 || segment.flags.changes_state() {
+        return None;
+    }
+    assemble(frame, &link, &header, &segment).ok()
+}
+
 /// A fragment that is not the first, whose ports are known from elsewhere.
 ///
 /// # Errors

@@ -43,6 +43,12 @@ impl Flags {
         self.0 & Self::SYN != 0
     }
 
+    /// Whether a segment with these flags says that a connection begins or ends.
+    #[inline(always)]
+    pub const fn changes_state(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) != 0
+    }
+
     /// Whether the connection is reset.
     #[inline(always)]
     pub const fn resets(self) -> bool {

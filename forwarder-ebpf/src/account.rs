@@ -36,16 +36,21 @@ pub fn forwarded<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>
 /// Counts a packet that is sent on but is none of the connection's own: an ICMP error about it.
 #[inline(always)]
 pub fn carried<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>) {
-    let bytes = u64::from(packet.length);
     flow.packets += 1;
-    flow.bytes += bytes;
-    if let Some(rule) = RULE_TRAFFIC.get_ptr_mut(flow.rule) {
+    flow.bytes += u64::from(packet.length);
+    traffic::<H>(flow.rule, flow.is_original(), packet.length);
+}
+
+/// Counts a packet of so many bytes in its rule.
+#[inline(always)]
+pub fn traffic<H: Hook>(rule: u32, is_original: bool, length: u32) {
+    if let Some(rule) = RULE_TRAFFIC.get_ptr_mut(rule) {
         // SAFETY: `get_ptr_mut` returned this CPU's live map value.
         let by_direction = unsafe { &mut (*rule).by_hook[H::INDEX] };
         let [original, reply] = by_direction;
-        let traffic = if flow.is_original() { original } else { reply };
+        let traffic = if is_original { original } else { reply };
         traffic.packets += 1;
-        traffic.bytes += bytes;
+        traffic.bytes += u64::from(length);
     }
 }
 

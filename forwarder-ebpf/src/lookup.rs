@@ -10,6 +10,7 @@ use forwarder_common::{
 };
 
 use crate::{
+    cache,
     hook::Hook,
     maps::{self, Family},
     reserve::IF_ABSENT,
@@ -179,6 +180,7 @@ fn reopens<H: Hook, A: Family>(
     }
     table.remove(&packet.key);
     table.remove(&reply_key);
+    cache::forget_all();
     true
 }
 

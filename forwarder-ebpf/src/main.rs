@@ -11,6 +11,7 @@
 
 mod account;
 mod answer;
+mod cache;
 mod clamp;
 mod clients;
 mod error;

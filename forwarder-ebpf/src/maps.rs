@@ -1,13 +1,14 @@
 //! The maps. Sizes marked "placeholder" are set from the configuration before loading.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_fib_lookup},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
 };
 use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
+    cache::{Cached, PLACES},
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
@@ -52,6 +53,8 @@ pub trait Family: Writer {
     const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram>;
     /// Fragments that came before their datagram's first.
     const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
+    /// What is in use of the flow tables: [`PLACES`] for each CPU. Placeholder size.
+    const CACHE: &'static Array<Cached<Self>>;
     /// Room for two entries.
     const ENTRIES: &'static PerCpuArray<Entries<Self>>;
 
@@ -107,7 +110,7 @@ pub struct Entries<A> {
 macro_rules! family {
     ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
-     $datagrams:ident, $held:ident, $entries:ident) => {
+     $datagrams:ident, $held:ident, $cache:ident, $entries:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
             HashMap::with_max_entries(2, 0);
@@ -139,6 +142,8 @@ macro_rules! family {
         #[map]
         static $held: LruHashMap<HeldKey<$family>, Held> = LruHashMap::with_max_entries(1024, 0);
         #[map]
+        static $cache: Array<Cached<$family>> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
+        #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
 
         impl Family for $family {
@@ -154,6 +159,7 @@ macro_rules! family {
             const MAPPINGS: &'static HashMap<MappingKey<Self>, Mapping<Self>> = &$mappings;
             const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram> = &$datagrams;
             const HELD: &'static LruHashMap<HeldKey<Self>, Held> = &$held;
+            const CACHE: &'static Array<Cached<Self>> = &$cache;
             const ENTRIES: &'static PerCpuArray<Entries<Self>> = &$entries;
 
             #[inline(always)]
@@ -179,7 +185,7 @@ family!(V4,
         [self.raw(), 0, 0, 0]
     }:
     FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
-    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, ENTRIES_V4);
+    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, ENTRIES_V4);
 
 family!(V6,
     fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
@@ -194,7 +200,7 @@ family!(V6,
         self.raw()
     }:
     FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
-    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, ENTRIES_V6);
+    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, ENTRIES_V6);
 
 /// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.
 #[map]
@@ -211,6 +217,10 @@ pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
 /// One record.
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// Raised when what the flow caches hold is no longer so, see [`forwarder_common::cache`].
+#[map]
+pub static EPOCH: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Names of the rules by slot, zero-padded. The programs do not read them: they are kept here so that a
 /// restarted daemon gives every rule its old slot, and old flows keep their rule's name.

@@ -17,7 +17,7 @@ use forwarder_common::{
 };
 
 use crate::{
-    account,
+    account, cache,
     hook::Hook,
     lookup,
     maps::{self, Family},
@@ -28,23 +28,29 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook>(hook: &mut H) -> i32 {
     match enter(hook) {
-        Ok(link) if link.ether_type == V4::ETHER_TYPE => {
-            if !is_served(FAMILY_V4) {
-                return refuse(hook, Reason::NoRule);
-            }
-            let result = forward::<H, V4>(hook, &link);
-            settle::<H, V4>(hook, result)
-        }
-        Ok(link) if link.ether_type == V6::ETHER_TYPE => {
-            if !is_served(FAMILY_V6) {
-                return refuse(hook, Reason::NoRule);
-            }
-            let result = forward::<H, V6>(hook, &link);
-            settle::<H, V6>(hook, result)
-        }
+        Ok(link) if link.ether_type == V4::ETHER_TYPE => family::<H, V4>(hook, &link),
+        Ok(link) if link.ether_type == V6::ETHER_TYPE => family::<H, V6>(hook, &link),
         Ok(_) => refuse(hook, Reason::NotIp),
         Err(reason) => refuse(hook, reason),
     }
+}
+
+#[inline(always)]
+fn family<H: Hook, A: Family>(hook: &mut H, link: &Link) -> i32 {
+    let family = if A::IPV6 { FAMILY_V6 } else { FAMILY_V4 };
+    let Ok(settings) = settings() else {
+        return refuse(hook, Reason::NoRule);
+    };
+    if settings.families & family == 0 {
+        return refuse(hook, Reason::NoRule);
+    }
+    if H::FAST
+        && let Some(value) = cache::run::<H, A>(hook, link, settings)
+    {
+        return value;
+    }
+    let result = forward::<H, A>(hook, link, settings);
+    settle::<H, A>(hook, result)
 }
 
 /// Runs one packet of family `A` through another stage. What that stage has told the main program holds for this
@@ -121,15 +127,6 @@ pub fn settings() -> Result<&'static Settings, Reason> {
     maps::SETTINGS.get(0).ok_or(Reason::NoRule)
 }
 
-/// Whether there are or were rules of `family`.
-#[inline(always)]
-fn is_served(family: u32) -> bool {
-    match maps::SETTINGS.get(0) {
-        Some(settings) => settings.families & family != 0,
-        None => false,
-    }
-}
-
 /// Now, in jiffies.
 #[inline(always)]
 pub fn now() -> u64 {
@@ -156,9 +153,12 @@ fn packet<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<Packet<A>, Ex
 }
 
 #[inline(always)]
-fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
+fn forward<H: Hook, A: Family>(
+    hook: &mut H,
+    link: &Link,
+    settings: &Settings,
+) -> Result<i32, Exit> {
     let packet = packet::<H, A>(hook, link)?;
-    let settings = settings()?;
     if packet.transport == Transport::Other {
         // Nothing to translate, but an outbound rule may have to refuse it.
         return Err(match settings.outbound {
@@ -178,7 +178,16 @@ fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
             return Err(Exit::To(Stage::Clamp));
         }
     }
+    if H::FAST && link.tag.is_none() && is_noted(&packet) {
+        cache::note(hook, &packet, flow, settings, now);
+    }
     Ok(commit(hook, &packet, flow, way, now))
+}
+
+/// Whether packets like this one go the short way once it has been noted.
+#[inline(always)]
+fn is_noted<A: Family>(packet: &Packet<A>) -> bool {
+    matches!(packet.transport, Transport::Tcp | Transport::Udp) && !packet.flags.changes_state()
 }
 
 /// The commit line is this function's beginning.

@@ -9,6 +9,7 @@ use forwarder_common::{
 };
 
 use crate::{
+    cache,
     hook::Hook,
     lookup,
     maps::{self, DEVICES, Family},
@@ -95,6 +96,7 @@ fn follow_arrival<H: Hook, A: Family>(
         let key = flow.other_key(packet.key.protocol);
         let reply = lookup::entry(&key).ok_or(Reason::Raced)?;
         reply.route = route::back(hook, packet, device, settings);
+        cache::forget_all();
     }
     flow.arrival = mark;
     Ok(())

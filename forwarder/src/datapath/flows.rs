@@ -111,6 +111,9 @@ impl Datapath {
                 self.tables.v6.end(&key)?;
             }
         }
+        if !picked.is_empty() {
+            self.tables.forget_cached()?;
+        }
         Ok(picked.len())
     }
 
@@ -127,14 +130,16 @@ impl Datapath {
 impl<A: Family> FamilyTables<A> {
     fn list(&self) -> anyhow::Result<Vec<Flow>> {
         let mut flows = Vec::new();
+        let pending = self.pending()?;
         for table in [&self.flows, &self.half_open] {
             let mut replies = HashMap::new();
             let mut originals = Vec::new();
             table.all.for_each(|key, entry| {
+                let entry = pending.settled(key, *entry);
                 if entry.is_original() {
-                    originals.push((*key, *entry));
+                    originals.push((*key, entry));
                 } else {
-                    replies.insert(*key, *entry);
+                    replies.insert(*key, entry);
                 }
             })?;
             for (key, entry) in originals {

@@ -4,6 +4,7 @@
 
 mod attach;
 mod batch;
+mod cache;
 mod clock;
 mod compile;
 mod counters;

@@ -7,7 +7,10 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
 };
-use forwarder_common::address::{V4, V6};
+use forwarder_common::{
+    address::{V4, V6},
+    cache::PLACES,
+};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
@@ -43,7 +46,8 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 11] = [
+const PINNED: [&str; 12] = [
+    "EPOCH",
     "SHAPES",
     "DEVICES",
     "VLANS",
@@ -58,7 +62,8 @@ const PINNED: [&str; 11] = [
 ];
 
 /// The same, of which each family has one.
-const PINNED_EACH: [&str; 11] = [
+const PINNED_EACH: [&str; 12] = [
+    "CACHE",
     "FLOWS",
     "HALF_OPEN",
     "LISTENERS",
@@ -93,8 +98,10 @@ impl Datapath {
         loader
             .map_max_entries("RULE_TRAFFIC", sizes.rules)
             .map_max_entries("RULE_OPENED", sizes.rules);
+        let places = PLACES.saturating_mul(cpus()?);
         let (flows, half_open) = (sizes.flows.saturating_mul(2), sizes.half_open);
         for (tables, entries) in [
+            (["CACHE_V4", "CACHE_V6"], places),
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
             (
@@ -137,6 +144,14 @@ impl Datapath {
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
+}
+
+/// CPUs that there can be: one more than the highest number.
+fn cpus() -> anyhow::Result<u32> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| {
+        anyhow::Error::from(error).context(format!("cannot tell the CPUs from {path}"))
+    })?;
+    Ok(u32::try_from(cpus)?)
 }
 
 /// Takes the map `name` out of the object as a typed map.

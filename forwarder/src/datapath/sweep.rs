@@ -13,6 +13,7 @@ use forwarder_common::{
 
 use super::{
     Clock, Datapath, Flow,
+    cache::Pending,
     compile::{TCP, UDP},
     family::Family,
     tables::{FamilyTables, FlowTable},
@@ -41,8 +42,13 @@ impl Datapath {
     pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
         let mut swept = Swept::default();
         let sweeper = Sweeper { clock, timeouts };
-        sweeper.family(&self.tables.v4, &mut swept)?;
-        sweeper.family(&self.tables.v6, &mut swept)?;
+        let gone = sweeper.family(&self.tables.v4, &mut swept)?;
+        self.tables.v4.empty_places(&gone)?;
+        let gone = sweeper.family(&self.tables.v6, &mut swept)?;
+        self.tables.v6.empty_places(&gone)?;
+        if swept.removed > 0 {
+            self.tables.forget_cached()?;
+        }
         Ok(swept)
     }
 }
@@ -53,19 +59,28 @@ struct Sweeper<'a> {
 }
 
 impl Sweeper<'_> {
-    fn family<A: Family>(&self, tables: &FamilyTables<A>, swept: &mut Swept) -> anyhow::Result<()> {
-        let mut mapped = HashSet::new();
-        swept.flows += self.table(&tables.flows, &mut mapped, swept)?;
-        swept.half_open += self.table(&tables.half_open, &mut mapped, swept)?;
-        self.mappings(tables, &mapped)
+    /// Sweeps the tables of one family and returns the tuples that are gone from them.
+    fn family<A: Family>(
+        &self,
+        tables: &FamilyTables<A>,
+        swept: &mut Swept,
+    ) -> anyhow::Result<Vec<FlowKey<A>>> {
+        let mut found = Found {
+            mapped: HashSet::new(),
+            gone: Vec::new(),
+        };
+        swept.flows += self.table(tables, &tables.flows, &mut found, swept)?;
+        swept.half_open += self.table(tables, &tables.half_open, &mut found, swept)?;
+        self.mappings(tables, &found.mapped)?;
+        Ok(found.gone)
     }
 
-    /// Sweeps one table and returns how many flows stay in it. `mapped` is told which UDP sockets there are,
-    /// on either side.
+    /// Sweeps one table and returns how many flows stay in it.
     fn table<A: Family>(
         &self,
+        tables: &FamilyTables<A>,
         table: &FlowTable<A>,
-        mapped: &mut HashSet<MappingKey<A>>,
+        found: &mut Found<A>,
         swept: &mut Swept,
     ) -> anyhow::Result<u64> {
         let mut stay = 0;
@@ -73,7 +88,7 @@ impl Sweeper<'_> {
         table.all.for_each(|key, entry| {
             swept.rules.insert(entry.rule);
             if key.protocol == UDP && entry.is_original() {
-                mapped.extend(sockets(key, entry));
+                found.mapped.extend(sockets(key, entry));
             }
             if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
                 suspects.push(*key);
@@ -82,9 +97,13 @@ impl Sweeper<'_> {
             }
         })?;
         let mut expired = HashSet::new();
+        if suspects.is_empty() {
+            return Ok(stay);
+        }
+        let pending = tables.pending()?;
         for key in suspects {
             // Read again, so that a packet that came since the walk saves its flow.
-            match self.judge(table, &key)? {
+            match self.judge(table, &pending, &key)? {
                 Judgement::Expired(other) => expired.extend([key, other]),
                 Judgement::Stays { original: true } => stay += 1,
                 Judgement::Stays { original: false } => {}
@@ -93,6 +112,7 @@ impl Sweeper<'_> {
         let expired: Vec<_> = expired.into_iter().collect();
         table.all.delete(&expired)?;
         swept.removed += (expired.len() as u64).div_ceil(2);
+        found.gone.extend(expired);
         Ok(stay)
     }
 
@@ -131,17 +151,20 @@ impl Sweeper<'_> {
     fn judge<A: Family>(
         &self,
         table: &FlowTable<A>,
+        pending: &Pending<A>,
         key: &FlowKey<A>,
     ) -> anyhow::Result<Judgement<A>> {
         let Some(entry) = table.read(key)? else {
             return Ok(Judgement::Stays { original: false });
         };
+        let entry = pending.settled(key, entry);
         let other_key = entry.other_key(key.protocol);
         let original = entry.is_original();
         let Some(other) = table.read(&other_key)? else {
             // Half a flow: its other half was removed, or is being made this moment.
             return Ok(Judgement::Expired(other_key));
         };
+        let other = pending.settled(&other_key, other);
         let mut flow = Flow {
             original: A::key(key),
             original_entry: A::entry(&entry),
@@ -162,6 +185,14 @@ impl Sweeper<'_> {
             Ok(Judgement::Stays { original })
         }
     }
+}
+
+/// What is seen on the way through one family's tables.
+struct Found<A> {
+    /// UDP sockets that flows have, on either side.
+    mapped: HashSet<MappingKey<A>>,
+    /// Tuples that were removed.
+    gone: Vec<FlowKey<A>>,
 }
 
 /// Both sides of the mapping that a UDP flow may have been made with.

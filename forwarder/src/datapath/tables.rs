@@ -8,6 +8,7 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
+    cache::Cached,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     mapping::{Mapping, MappingKey},
@@ -32,6 +33,7 @@ pub(super) struct Tables {
     pub(super) devices: HashMap<MapData, u32, Device>,
     pub(super) vlans: HashMap<MapData, VlanKey, u32>,
     pub(super) settings: Array<MapData, Settings>,
+    pub(super) epoch: Array<MapData, u64>,
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
@@ -52,6 +54,8 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<A>, OwnAddress<A>>,
     pub(super) own: HashMap<MapData, A, u32>,
     pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
+    pub(super) cache: Batch<u32, Cached<A>>,
+    pub(super) places: Array<MapData, Cached<A>>,
 }
 
 /// A flow table, for one entry and for all of them.
@@ -71,6 +75,7 @@ impl Tables {
             devices: take(ebpf, "DEVICES")?,
             vlans: take(ebpf, "VLANS")?,
             settings: take(ebpf, "SETTINGS")?,
+            epoch: take(ebpf, "EPOCH")?,
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
@@ -116,6 +121,8 @@ impl<A: Family> FamilyTables<A> {
             masquerade: take(ebpf, &name("MASQUERADE"))?,
             own: take(ebpf, &name("OWN"))?,
             mappings: batch(ebpf, &name("MAPPINGS"))?,
+            cache: batch(ebpf, &name("CACHE"))?,
+            places: take(ebpf, &name("CACHE"))?,
         })
     }
 }

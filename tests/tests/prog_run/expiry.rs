@@ -26,7 +26,7 @@ fn after(bench: &mut Bench, later: Duration) -> Clock {
 
 /// Sweeps `seconds` from now and asserts what is left and how many were removed.
 #[track_caller]
-fn sweep(bench: &mut Bench, seconds: u64, removed: u64, left: &[String]) {
+pub fn sweep(bench: &mut Bench, seconds: u64, removed: u64, left: &[String]) {
     let clock = after(bench, Duration::from_secs(seconds));
     let swept = bench.datapath.sweep(&clock, &Timeouts::default());
     let swept = swept.expect("the tables can be read");

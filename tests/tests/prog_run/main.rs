@@ -4,6 +4,7 @@
 
 mod answer;
 mod bench;
+mod cache;
 mod checks;
 mod cost;
 mod counted;

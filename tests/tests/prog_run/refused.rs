@@ -155,10 +155,10 @@ fn every_length(#[values(Hook::Xdp, Hook::Tc)] hook: Hook, #[case] packet: Packe
 }
 
 /// A generator of Numerical Recipes: the same packets in every run.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 = self
             .0
             .wrapping_mul(6364136223846793005)
@@ -168,7 +168,7 @@ impl Random {
 }
 
 /// What is to be garbled.
-fn seeds(connection: &Connection, family: Family) -> [Vec<u8>; 4] {
+pub fn seeds(connection: &Connection, family: Family) -> [Vec<u8>; 4] {
     let last = match family {
         Family::V4 => connection.request(udp().with_ip_options(&[1; 8])),
         Family::V6 => family
@@ -241,7 +241,7 @@ fn answered(frame: &[u8]) {
 }
 
 /// The reasons that were counted between.
-fn changed(before: &Counted, after: &Counted) -> Vec<&'static str> {
+pub fn changed(before: &Counted, after: &Counted) -> Vec<&'static str> {
     let mut changed = Vec::new();
     for (reason, count) in &after.reasons {
         let old = before.reasons.get(reason).copied().unwrap_or(0);

@@ -1,0 +1,102 @@
+//! What the flow caches have counted and the flow tables do not have yet, see [`forwarder_common::cache`].
+
+use std::collections::HashMap;
+
+use forwarder_common::{
+    cache::{Cached, EPOCH_STEP},
+    flow::{FlowEntry, FlowKey},
+};
+
+use super::{
+    Datapath,
+    family::Family,
+    tables::{FamilyTables, Tables},
+};
+
+/// What is to be added to entries, by tuple.
+pub(super) struct Pending<A: Family>(HashMap<FlowKey<A>, Vec<Counted>>);
+
+/// One place.
+#[derive(Clone, Copy)]
+struct Counted {
+    place: u32,
+    created: u32,
+    packets: u64,
+    bytes: u64,
+    last_seen: u32,
+}
+
+impl<A: Family> Pending<A> {
+    /// `entry` of `key` as it would be if nothing was pending.
+    pub(super) fn settled(&self, key: &FlowKey<A>, mut entry: FlowEntry<A>) -> FlowEntry<A> {
+        let places = self.0.get(key).into_iter().flatten();
+        for counted in places.filter(|place| place.created == entry.created) {
+            entry.packets += counted.packets;
+            entry.bytes += counted.bytes;
+            entry.last_seen = later(entry.last_seen, counted.last_seen);
+        }
+        entry
+    }
+}
+
+/// The later of two readings of a clock that wraps.
+fn later(one: u32, other: u32) -> u32 {
+    if other.wrapping_sub(one) < 1 << 31 {
+        other
+    } else {
+        one
+    }
+}
+
+impl<A: Family> FamilyTables<A> {
+    /// What is pending. To be read before the entries: what is added to an entry meanwhile is then counted twice for
+    /// a moment, and not missed.
+    pub(super) fn pending(&self) -> anyhow::Result<Pending<A>> {
+        let mut pending: HashMap<_, Vec<Counted>> = HashMap::new();
+        self.cache.for_each(|place, cached| {
+            if cached.packets != 0 {
+                pending.entry(cached.key).or_default().push(Counted {
+                    place: *place,
+                    created: cached.created,
+                    packets: u64::from(cached.packets),
+                    bytes: cached.bytes,
+                    last_seen: cached.last_seen,
+                });
+            }
+        })?;
+        Ok(Pending(pending))
+    }
+}
+
+impl<A: Family> FamilyTables<A> {
+    /// Empties the places of flows that are gone, so that nothing of theirs is added to new ones.
+    pub(super) fn empty_places(&mut self, gone: &[FlowKey<A>]) -> anyhow::Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let pending = self.pending()?;
+        let places = gone.iter().filter_map(|key| pending.0.get(key)).flatten();
+        for counted in places {
+            self.places.set(counted.place, Cached::default(), 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tables {
+    /// Has every packet's flow be looked up anew.
+    pub(super) fn forget_cached(&mut self) -> anyhow::Result<()> {
+        let epoch = self.epoch.get(&0, 0)?;
+        Ok(self.epoch.set(0, epoch.wrapping_add(EPOCH_STEP), 0)?)
+    }
+}
+
+impl Datapath {
+    /// Has every packet's flow be looked up anew, as after a change that no reload makes.
+    ///
+    /// # Errors
+    /// The kernel refuses to write a map.
+    pub fn forget_cached(&mut self) -> anyhow::Result<()> {
+        self.tables.forget_cached()
+    }
+}
