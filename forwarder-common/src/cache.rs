@@ -12,10 +12,15 @@ use crate::{
     flow::{FlowKey, Rewrite, Route},
 };
 
-/// Places for each CPU, as a power of two.
-const BITS: u32 = 13;
-/// Places for each CPU.
-pub const PLACES: u32 = 1 << BITS;
+/// What the caches of all CPUs have in common.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheState {
+    /// Raised when what places hold is no longer so.
+    pub epoch: u64,
+    /// Places for each CPU, as a power of two, from 1 to 31.
+    pub bits: u64,
+}
 
 /// Jiffies for which a place serves before its flow is looked up again: a quarter of a second at 1000 Hz.
 pub const FRESH: u32 = 256;
@@ -59,13 +64,13 @@ pub struct Cached<A> {
 }
 
 impl<A: Address> Cached<A> {
-    /// Which of [`PLACES`] is that of `key`.
+    /// The place of `key` among two to the power of `bits`.
     #[inline(always)]
-    pub fn place(key: &FlowKey<A>) -> u32 {
+    pub fn place(key: &FlowKey<A>, bits: u32) -> u32 {
         let addresses = key.source.digest() ^ key.destination.digest().rotate_left(16);
         let tuple = u64::from(addresses) << 32 | u64::from(key.ports());
         // Fibonacci hashing: the golden ratio in 64 bits.
-        (tuple.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BITS)) as u32
+        (tuple.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)) as u32
     }
 }
 
@@ -75,6 +80,9 @@ const _: () = {
     assert!(size_of::<Cached<V6>>() == 176);
 };
 
+// SAFETY: two integers of one size.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for CacheState {}
 // SAFETY: `repr(C)` over integers with explicit padding (asserted above); any bits are valid.
 #[cfg(feature = "user")]
 unsafe impl<A: Address> aya::Pod for Cached<A> {}

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use forwarder_common::{
-    cache::{Cached, FRESH, PLACES},
+    cache::{CacheState, Cached, FRESH},
     flow::{FlowEntry, FlowKey},
     frame::Transport,
     parse::{self, Link, Packet},
@@ -15,7 +15,7 @@ use crate::{
     account,
     hook::Hook,
     lookup,
-    maps::{EPOCH, Family},
+    maps::{CACHE_STATE, Family},
     pipeline,
 };
 
@@ -23,12 +23,13 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link, settings: &Settings) -> Option<i32> {
     let packet: Packet<A> = parse::plain(hook, link)?;
-    let cached = place::<A>(&packet.key)?;
+    let state = CACHE_STATE.get(0)?;
+    let cached = place::<A>(state, &packet.key)?;
     let now = pipeline::now() as u32;
     let known = cached.key == packet.key
         && cached.arrival == packet.macs
         && cached.ingress == hook.ingress()
-        && serves(cached, now, stamp(settings)?)
+        && serves(cached, now, stamp(settings, state))
         && packet.length <= u32::from(cached.route.mtu);
     if !known {
         return None;
@@ -51,9 +52,13 @@ pub fn note<H: Hook, A: Family>(
     settings: &Settings,
     now: u64,
 ) {
-    let (Some(cached), Some(stamp)) = (place::<A>(&packet.key), stamp(settings)) else {
+    let Some(state) = CACHE_STATE.get(0) else {
         return;
     };
+    let Some(cached) = place::<A>(state, &packet.key) else {
+        return;
+    };
+    let stamp = stamp(settings, state);
     if cached.key == packet.key {
         settle(cached, flow);
     } else if serves(cached, now as u32, stamp) {
@@ -93,10 +98,12 @@ fn may_be_short<A: Family>(packet: &Packet<A>, flow: &FlowEntry<A>, settings: &S
 /// What the cache says of flows is no longer so: some tuple is another flow's now.
 #[inline(always)]
 pub fn forget_all() {
-    if let Some(epoch) = EPOCH.get_ptr_mut(0) {
+    if let Some(state) = CACHE_STATE.get_ptr_mut(0) {
+        // SAFETY: a live map value.
+        let epoch = unsafe { &raw mut (*state).epoch };
         // SAFETY: the helper takes no argument.
         let cpu = unsafe { bpf_get_smp_processor_id() };
-        // SAFETY: a live map value.
+        // SAFETY: as above.
         let value = unsafe { epoch.read_volatile() };
         // Not atomic: of two CPUs at the same moment the second one's raise hides the first one's, but it differs
         // from it, so what was noted between the two is no longer so either.
@@ -126,17 +133,17 @@ fn serves<A>(cached: &Cached<A>, now: u32, stamp: u32) -> bool {
 
 /// Both only ever rise, so no sum comes twice before one of them wraps.
 #[inline(always)]
-fn stamp(settings: &Settings) -> Option<u32> {
-    let epoch = EPOCH.get(0)?;
-    Some(settings.generation.wrapping_add(*epoch as u32))
+fn stamp(settings: &Settings, state: &CacheState) -> u32 {
+    settings.generation.wrapping_add(state.epoch as u32)
 }
 
 /// This CPU's place for `key`.
 #[inline(always)]
-fn place<A: Family>(key: &FlowKey<A>) -> Option<&'static mut Cached<A>> {
+fn place<A: Family>(state: &CacheState, key: &FlowKey<A>) -> Option<&'static mut Cached<A>> {
+    let bits = state.bits as u32;
     // SAFETY: the helper takes no argument.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let place = A::CACHE.get_ptr_mut(cpu * PLACES + Cached::place(key))?;
+    let place = A::CACHE.get_ptr_mut((cpu << bits) + Cached::place(key, bits))?;
     // SAFETY: a live map value, which only this CPU writes; userspace reads it.
     Some(unsafe { &mut *place })
 }

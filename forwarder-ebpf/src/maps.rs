@@ -8,7 +8,7 @@ use aya_ebpf::{
 use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
-    cache::{Cached, PLACES},
+    cache::{CacheState, Cached},
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
@@ -53,7 +53,7 @@ pub trait Family: Writer {
     const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram>;
     /// Fragments that came before their datagram's first.
     const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
-    /// What is in use of the flow tables: [`PLACES`] for each CPU. Placeholder size.
+    /// What is in use of the flow tables, for each CPU. Placeholder size.
     const CACHE: &'static Array<Cached<Self>>;
     /// Room for two entries.
     const ENTRIES: &'static PerCpuArray<Entries<Self>>;
@@ -142,7 +142,7 @@ macro_rules! family {
         #[map]
         static $held: LruHashMap<HeldKey<$family>, Held> = LruHashMap::with_max_entries(1024, 0);
         #[map]
-        static $cache: Array<Cached<$family>> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
+        static $cache: Array<Cached<$family>> = Array::with_max_entries(2, BPF_F_MMAPABLE);
         #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
 
@@ -218,9 +218,9 @@ pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
-/// Raised when what the flow caches hold is no longer so, see [`forwarder_common::cache`].
+/// See [`forwarder_common::cache`].
 #[map]
-pub static EPOCH: Array<u64> = Array::with_max_entries(1, 0);
+pub static CACHE_STATE: Array<CacheState> = Array::with_max_entries(1, 0);
 
 /// Names of the rules by slot, zero-padded. The programs do not read them: they are kept here so that a
 /// restarted daemon gives every rule its old slot, and old flows keep their rule's name.

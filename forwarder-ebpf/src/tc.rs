@@ -16,12 +16,14 @@ use crate::{
 
 /// On devices without XDP: the whole pipeline for every packet.
 #[classifier]
+#[inline(always)]
 pub fn forwarder_tc(context: TcContext) -> i32 {
     run::<false>(&context)
 }
 
 /// On devices with XDP: only what XDP has marked as ours. Everything else has been looked at already.
 #[classifier]
+#[inline(always)]
 pub fn forwarder_slow(context: TcContext) -> i32 {
     if skb::mark(&context).is_some() || !has_metadata(&context) {
         run::<false>(&context)
@@ -32,6 +34,7 @@ pub fn forwarder_slow(context: TcContext) -> i32 {
 
 /// On TC egress: what this host itself sends. What it merely forwards has come in by a device.
 #[classifier]
+#[inline(always)]
 pub fn forwarder_egress(context: TcContext) -> i32 {
     // SAFETY: the context is the kernel's.
     if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {
@@ -44,6 +47,7 @@ macro_rules! stage {
     ($name:ident, $egress:literal, $bytes:ident, $family:ty, $stage:path) => {
         /// See [`forwarder_common::stage::Stage`].
         #[classifier]
+        #[inline(always)]
         pub fn $name(context: TcContext) -> i32 {
             let Some(mut frame) = SkbFrame::<$egress>::new(&context, $bytes) else {
                 return out_of_memory();
@@ -57,8 +61,9 @@ macro_rules! bare {
     ($name:ident, $egress:literal, $family:ty, $stage:path) => {
         /// See [`forwarder_common::stage::Stage`].
         #[classifier]
+        #[inline(always)]
         pub fn $name(context: TcContext) -> i32 {
-            pipeline::bare::<_, $family>(&SkbFrame::<$egress>::untouched(&context), $stage)
+            pipeline::bare::<_, $family>(&SkbFrame::<$egress>::untouched(&context), || $stage())
         }
     };
 }

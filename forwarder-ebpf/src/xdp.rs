@@ -35,6 +35,7 @@ use crate::{
 
 /// Translates and sends what it can, hands to TC what it cannot finish, and leaves the rest alone.
 #[xdp]
+#[inline(always)]
 pub fn forwarder_xdp(context: XdpContext) -> u32 {
     pipeline::run(&mut XdpFrame::new(&context)) as u32
 }
@@ -43,6 +44,7 @@ macro_rules! stage {
     ($name:ident, $family:ty, $stage:path) => {
         /// See [`forwarder_common::stage::Stage`].
         #[xdp]
+        #[inline(always)]
         pub fn $name(context: XdpContext) -> u32 {
             let mut frame = XdpFrame::new(&context);
             pipeline::stage::<_, $family>(&mut frame, |hook, link| $stage(hook, link)) as u32
@@ -54,8 +56,9 @@ macro_rules! bare {
     ($name:ident, $family:ty, $stage:path) => {
         /// See [`forwarder_common::stage::Stage`].
         #[xdp]
+        #[inline(always)]
         pub fn $name(context: XdpContext) -> u32 {
-            pipeline::bare::<_, $family>(&XdpFrame::new(&context), $stage) as u32
+            pipeline::bare::<_, $family>(&XdpFrame::new(&context), || $stage()) as u32
         }
     };
 }
@@ -75,6 +78,7 @@ stage!(xdp_answer_v6, V6, answer::run::<_, V6>);
 
 /// Reads both clocks, so that userspace can turn jiffies into seconds.
 #[xdp]
+#[inline(always)]
 pub fn forwarder_clock(_context: XdpContext) -> u32 {
     if let Some(clock) = CLOCK.get_ptr_mut(0) {
         // SAFETY: the helper takes no argument and only reads a clock.

@@ -86,8 +86,17 @@ impl<A: Family> FamilyTables<A> {
 impl Tables {
     /// Has every packet's flow be looked up anew.
     pub(super) fn forget_cached(&mut self) -> anyhow::Result<()> {
-        let epoch = self.epoch.get(&0, 0)?;
-        Ok(self.epoch.set(0, epoch.wrapping_add(EPOCH_STEP), 0)?)
+        let mut state = self.cache_state.get(&0, 0)?;
+        state.epoch = state.epoch.wrapping_add(EPOCH_STEP);
+        Ok(self.cache_state.set(0, state, 0)?)
+    }
+
+    /// Tells the programs how many places each CPU has: of adopted maps, what they were made with.
+    pub(super) fn divide_cache(&mut self, cpus: u32) -> anyhow::Result<()> {
+        let each = self.v4.cache.capacity().min(self.v6.cache.capacity()) / cpus.max(1);
+        let mut state = self.cache_state.get(&0, 0)?;
+        state.bits = u64::from(each.max(2).ilog2());
+        Ok(self.cache_state.set(0, state, 0)?)
     }
 }
 

@@ -7,10 +7,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
 };
-use forwarder_common::{
-    address::{V4, V6},
-    cache::PLACES,
-};
+use forwarder_common::address::{V4, V6};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
@@ -47,7 +44,7 @@ pub struct Datapath {
 
 /// Maps that outlive the daemon: all but scratch space.
 const PINNED: [&str; 12] = [
-    "EPOCH",
+    "CACHE_STATE",
     "SHAPES",
     "DEVICES",
     "VLANS",
@@ -98,7 +95,7 @@ impl Datapath {
         loader
             .map_max_entries("RULE_TRAFFIC", sizes.rules)
             .map_max_entries("RULE_OPENED", sizes.rules);
-        let places = PLACES.saturating_mul(cpus()?);
+        let places = places(sizes.flows, cpus()?);
         let (flows, half_open) = (sizes.flows.saturating_mul(2), sizes.half_open);
         for (tables, entries) in [
             (["CACHE_V4", "CACHE_V6"], places),
@@ -126,7 +123,8 @@ impl Datapath {
         let mut ebpf = loader
             .load(OBJECT)
             .context("cannot create the maps or load the programs")?;
-        let tables = Tables::take(&mut ebpf)?;
+        let mut tables = Tables::take(&mut ebpf)?;
+        tables.divide_cache(cpus()?)?;
         let sizes = tables.sizes();
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);
@@ -144,6 +142,16 @@ impl Datapath {
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
+}
+
+/// Places of the flow caches, all CPUs together: one for every fourth flow, since not all are in use at once. The same
+/// power of two for each CPU.
+fn places(flows: u32, cpus: u32) -> u32 {
+    /// For each CPU: half a megabyte.
+    const LEAST: u32 = 4096;
+    let each = (flows / 4 / cpus.max(1)).max(LEAST);
+    // The power of two at or below it.
+    (1 << each.ilog2()) * cpus
 }
 
 /// CPUs that there can be: one more than the highest number.

@@ -8,7 +8,7 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
-    cache::Cached,
+    cache::{CacheState, Cached},
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     mapping::{Mapping, MappingKey},
@@ -33,7 +33,7 @@ pub(super) struct Tables {
     pub(super) devices: HashMap<MapData, u32, Device>,
     pub(super) vlans: HashMap<MapData, VlanKey, u32>,
     pub(super) settings: Array<MapData, Settings>,
-    pub(super) epoch: Array<MapData, u64>,
+    pub(super) cache_state: Array<MapData, CacheState>,
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
@@ -75,7 +75,7 @@ impl Tables {
             devices: take(ebpf, "DEVICES")?,
             vlans: take(ebpf, "VLANS")?,
             settings: take(ebpf, "SETTINGS")?,
-            epoch: take(ebpf, "EPOCH")?,
+            cache_state: take(ebpf, "CACHE_STATE")?,
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,

@@ -15,6 +15,9 @@ use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, SERVER, tcp, udp};
 use super::translate::RULE;
 
+/// Flows of the least tables are in two to this power places.
+const BITS: u32 = 12;
+
 /// What came of a packet.
 type Fate = (u32, Vec<u8>, Vec<&'static str>, [u64; 3]);
 
@@ -83,7 +86,7 @@ fn rival(family: Family) -> u16 {
     fn search<A: Address>(source: A, destination: A) -> Option<u16> {
         let place = |port: u16| {
             let [own, to] = [port.to_be(), 110_u16.to_be()];
-            Cached::place(&FlowKey::new(source, destination, own, to, 17))
+            Cached::place(&FlowKey::new(source, destination, own, to, 17), BITS)
         };
         (1..u16::MAX).find(|port| *port != 25000 && place(*port) == place(25000))
     }
@@ -100,7 +103,7 @@ fn rival(family: Family) -> u16 {
         }
         _ => None,
     };
-    found.expect("one of 65535 ports in 8192 places")
+    found.expect("one of 65535 ports in 4096 places")
 }
 
 /// They are told apart, and each is counted in full.
