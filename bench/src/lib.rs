@@ -1,11 +1,17 @@
 //! The forwarder and its rivals, measured side by side between network namespaces.
 
+pub mod conntrack;
 pub mod gateway;
 pub mod napi;
 pub mod net;
+pub mod phases;
 pub mod plan;
 pub mod programs;
+pub mod results;
 pub mod rig;
+pub mod session;
+pub mod stats;
+pub mod table;
 
 #[path = "../../bench-ebpf/src/wire.rs"]
 pub mod wire;

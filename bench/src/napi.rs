@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 use tests::netns::Namespace;
 
@@ -81,4 +81,18 @@ fn candidates(device: &str) -> Vec<Pid> {
         })
         .map(Pid::from_raw)
         .collect()
+}
+
+/// Keeps a thread, and what it starts from now on, off a CPU, if there is another one.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn leave(pid: Pid, cpu: usize) -> Result<()> {
+    let mut set = sched_getaffinity(pid)?;
+    set.unset(cpu)?;
+    let empty = (0..CpuSet::count()).all(|cpu| !set.is_set(cpu).unwrap_or(false));
+    if empty {
+        return Ok(());
+    }
+    sched_setaffinity(pid, &set).with_context(|| format!("keeping a thread off CPU {cpu}"))
 }

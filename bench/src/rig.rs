@@ -117,8 +117,20 @@ pub struct Rig {
     /// The hosts.
     pub hosts: Hosts,
     cpus: Cpus,
-    thread: Option<Thread>,
+    wiring: Wiring,
+    threads: Vec<Thread>,
     device: u32,
+}
+
+/// What runs over a rig's cables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// Datagrams in one direction, which end in the sink's program.
+    Datagrams,
+    /// Connections between stacks whose senders make frames of wire size.
+    Frames,
+    /// Connections between stacks that leave segmentation and checksums to the device.
+    SuperPackets,
 }
 
 /// What a while of traffic came to.
@@ -153,16 +165,19 @@ impl Rig {
     ///
     /// # Errors
     /// As [`Hosts::build`], or if the kernel refuses a program.
-    pub fn build(prefix: &Prefix, name: &str, cpus: Cpus) -> Result<Self> {
+    pub fn build(prefix: &Prefix, name: &str, cpus: Cpus, wiring: Wiring) -> Result<Self> {
         let wire = Wire {
             reception: Reception::Napi,
+            checksum_offload: wiring == Wiring::SuperPackets,
             ..Wire::CABLE
         };
         let hosts = Hosts::build(prefix, name, wire)?;
         let mut programs = Programs::load()?;
-        hosts
-            .sink
-            .run(|| programs.attach("sink", Net::SINK_DEVICE))??;
+        if wiring == Wiring::Datagrams {
+            hosts
+                .sink
+                .run(|| programs.attach("sink", Net::SINK_DEVICE))??;
+        }
         let device = hosts
             .generator
             .run(|| nix::net::if_::if_nametoindex(Net::GENERATOR_DEVICE))??;
@@ -170,7 +185,8 @@ impl Rig {
             programs,
             hosts,
             cpus,
-            thread: None,
+            wiring,
+            threads: Vec::new(),
             device,
         })
     }
@@ -180,8 +196,15 @@ impl Rig {
     /// # Errors
     /// As [`Thread::of`].
     pub fn settle(&mut self) -> Result<()> {
-        let thread = Thread::of(&self.hosts.gateway, Net::IN, self.cpus.gateway)?;
-        self.thread = Some(thread);
+        // Nothing comes back in a rig for datagrams.
+        let devices: &[&str] = match self.wiring {
+            Wiring::Datagrams => &[Net::IN],
+            Wiring::Frames | Wiring::SuperPackets => &[Net::IN, Net::OUT],
+        };
+        for device in devices {
+            let thread = Thread::of(&self.hosts.gateway, device, self.cpus.gateway)?;
+            self.threads.push(thread);
+        }
         Ok(())
     }
 
@@ -240,7 +263,7 @@ impl Rig {
         expected: Pair,
         time: Duration,
     ) -> Result<Passage> {
-        let thread = self.thread.context("the gateway has no CPU yet")?;
+        let thread = *self.threads.first().context("the gateway has no CPU yet")?;
         self.during(traffic, expected, |programs| {
             std::thread::sleep(time / 4);
             let look = || -> Result<(Instant, Counted, Progress, u64)> {

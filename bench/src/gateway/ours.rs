@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use tests::netns::{Namespace, Prefix};
 use tests::scenario::{Forwarder, Mode, binary, socket_in};
 
-use super::{Gateway, Order};
+use super::{Gateway, Order, Protocol};
 use crate::net::Net;
 
 pub(super) fn start(
@@ -57,10 +57,13 @@ fn file(mode: Mode, order: &Order, socket: &Path) -> String {
             Net::IN,
         );
     }
-    let flows = order.flows.max(1024);
+    let (flows, half_open) = match order.protocol {
+        Protocol::Udp => (order.flows, 1024),
+        Protocol::Tcp => (order.flows, order.flows),
+    };
     let _ = write!(
         text,
-        "[limits]\nflows = {flows}\nhalf-open = {flows}\nsource-ports = \"1024-65535\"\n\n\
+        "[limits]\nflows = {flows}\nhalf-open = {half_open}\nsource-ports = \"1024-65535\"\n\n\
          [timeouts]\nudp = \"2h\"\nudp-stream = \"2h\"\ntcp-half-open = \"2h\"\n\n\
          [control]\nsocket = \"{}\"\n",
         socket.display()
