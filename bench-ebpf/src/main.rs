@@ -59,14 +59,19 @@ struct Way {
 /// How long packets are waited for before they count as lost; the scheduler may hold a gateway up for a while.
 const PATIENCE: u64 = 50_000_000;
 
+/// An IPv4 header and one of TCP, or both addresses of IPv6: a gateway may have cut off the padding.
+const SHORTEST: usize = 54;
+
 /// A pause after which the generator does not try to catch up.
 const BEHIND: u64 = 200_000;
 
+/// Sends what [`PLAN`] says, over IPv4.
 #[xdp]
 pub fn generator_v4(context: XdpContext) -> u32 {
     generate::<{ LENGTH_V4 / 4 }>(&context, &V4).unwrap_or(XDP_DROP)
 }
 
+/// The same over IPv6.
 #[xdp]
 pub fn generator_v6(context: XdpContext) -> u32 {
     generate::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_DROP)
@@ -101,7 +106,15 @@ fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u3
     let stamp = if plan.stamp != 0 { now } else { 0 };
     // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
     unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, stamp) };
+    // SAFETY: the helper has no conditions.
+    let moment = || unsafe { bpf_ktime_get_ns() };
+    if progress.sent == 0 {
+        progress.first = moment();
+    }
     progress.sent += 1;
+    if progress.sent == plan.limit {
+        progress.last = moment();
+    }
     // SAFETY: the helper has no conditions.
     Some(unsafe { bpf_redirect(plan.device, 0) } as u32)
 }
@@ -173,7 +186,7 @@ fn count(context: &XdpContext) -> Option<()> {
     // SAFETY: as above.
     let expected = unsafe { &*EXPECTED.get_ptr(0)? };
     let (start, end) = (context.data(), context.data_end());
-    let destination = if start + LENGTH_V4 > end {
+    let destination = if start + SHORTEST > end {
         None
     } else if half(start + 12) == 0x0800_u16.to_be() {
         Some((V4.destination, V4.transport))

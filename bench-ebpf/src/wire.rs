@@ -205,6 +205,10 @@ pub struct Progress {
     pub received: u64,
     /// See `received`.
     pub since: u64,
+    /// When the first packet was sent, and when the last one was if there is a limit.
+    pub first: u64,
+    /// See `first`.
+    pub last: u64,
     /// The next flow, less the first.
     pub index: u32,
     /// State of the random numbers; not zero.

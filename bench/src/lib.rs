@@ -1,11 +1,13 @@
 //! The forwarder and its rivals, measured side by side between network namespaces.
 
+pub mod compare;
 pub mod conntrack;
 pub mod gateway;
 pub mod napi;
 pub mod net;
 pub mod phases;
 pub mod plan;
+pub mod plot;
 pub mod programs;
 pub mod results;
 pub mod rig;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, gettid};
 use tests::netns::{End, Namespace, Prefix, Reception, Wire, mac, veth};
+use tests::process::wait_until;
 
 use crate::napi::{self, Thread};
 use crate::net::{Net, Pair};
@@ -286,7 +287,8 @@ impl Rig {
         })
     }
 
-    /// Sends `traffic`, which has a limit, to its end. Returns how many packets arrived, and how long that took.
+    /// Sends `traffic`, which has a limit, to its end. Returns how many packets arrived, and how long sending them
+    /// took, by the generator's own clock: starting and ending it would be most of a short run.
     ///
     /// # Errors
     /// As [`Rig::during`], or if it takes longer than `limit`.
@@ -298,30 +300,20 @@ impl Rig {
     ) -> Result<(u64, Duration)> {
         let before = self.programs.counted()?.packets;
         self.during(traffic, expected, |programs| {
-            let started = Instant::now();
-            let mut sent = None;
-            loop {
-                let arrived = programs.counted()?.packets - before;
-                let now = Instant::now();
-                if sent.is_none() && programs.progress()?.sent >= traffic.limit {
-                    sent = Some(now);
-                }
-                // What is lost never arrives: the last packets get a moment only.
-                let given_up = sent.is_some_and(|it| now - it > LAST);
-                if arrived >= traffic.limit || given_up || now - started > limit {
-                    return Ok((arrived, sent.unwrap_or(now) - started));
-                }
-                std::thread::sleep(LOOK);
-            }
+            let sent = || programs.progress().is_ok_and(|it| it.last != 0);
+            wait_until("the end of the traffic", limit, sent)?;
+            let arrived = || programs.counted().map_or(0, |it| it.packets) - before;
+            // What is lost never arrives.
+            let _ = wait_until("", LAST, || arrived() >= traffic.limit);
+            let progress = programs.progress()?;
+            let time = Duration::from_nanos(progress.last - progress.first);
+            Ok((arrived(), time))
         })
     }
 }
 
 /// How long a packet may still be on its way when all are sent.
 const LAST: Duration = Duration::from_millis(20);
-
-/// How often it is looked whether traffic has ended.
-const LOOK: Duration = Duration::from_micros(300);
 
 /// What the generator's thread and the others tell each other.
 #[derive(Default)]

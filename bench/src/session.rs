@@ -140,7 +140,7 @@ impl Session {
         absent.any(|it| it.candidate == candidate)
     }
 
-    /// Takes down what `traffic` came to.
+    /// Takes a round's value down.
     pub fn record(
         &mut self,
         measure: Measure,
@@ -148,9 +148,23 @@ impl Session {
         candidate: Candidate,
         outcome: Result<f64>,
     ) {
+        self.record_all([measure], case, candidate, outcome.map(|it| [it]));
+    }
+
+    /// Takes down what one look at traffic tells of several measures.
+    pub fn record_all<const N: usize>(
+        &mut self,
+        measures: [Measure; N],
+        case: &str,
+        candidate: Candidate,
+        outcome: Result<[f64; N]>,
+    ) {
         // One round that went wrong does not take the others with it.
-        let value = outcome.map_err(|error| eprintln!("  {candidate}, {case}: {error:#}"));
-        self.results.record(measure, case, candidate, value.ok());
+        let values = outcome.inspect_err(|error| eprintln!("  {candidate}, {case}: {error:#}"));
+        for (index, measure) in measures.into_iter().enumerate() {
+            let value = values.as_ref().ok().map(|it| it[index]);
+            self.results.record(measure, case, candidate, value);
+        }
     }
 }
 

@@ -35,13 +35,13 @@ pub(super) fn round(session: &mut Session, contenders: &mut [Contender], round: 
         for (load, gap) in loads {
             let Some(gap) = gap else { continue };
             let outcome = look(contender, gap, session.time() * 2);
+            let outcome = outcome.map_err(|error| error.context(load));
+            let values = outcome.inspect_err(|error| eprintln!("  {}: {error:#}", contender.candidate));
             for (index, (_, name)) in QUANTILES.iter().enumerate() {
-                let value = match &outcome {
-                    Ok(values) => Ok(values[index]),
-                    Err(error) => Err(anyhow::anyhow!("{error:#}")),
-                };
+                let value = values.as_ref().ok().map(|it| it[index]);
                 let case = format!("{load}, {name}");
-                session.record(Measure::Latency, &case, contender.candidate, value);
+                let results = &mut session.results;
+                results.record(Measure::Latency, &case, contender.candidate, value);
             }
         }
     }

@@ -30,6 +30,17 @@ impl Phase {
     /// All.
     pub const ALL: [Self; 4] = [Self::Datagrams, Self::V6, Self::Syn, Self::Streams];
 
+    /// What is being done, for somebody who waits.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Datagrams => "datagrams over IPv4",
+            Self::V6 => "datagrams over IPv6",
+            Self::Syn => "SYNs",
+            Self::Streams => "connections",
+        }
+    }
+
     /// Measures it.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use forwarder::datapath::{Datapath, Pins, Sizes};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{in_turn, rules};
+use super::rules;
 use crate::gateway::{Candidate, Gateway, Order};
 use crate::rig::Wiring;
 use crate::results::Measure;
@@ -42,8 +42,8 @@ pub(super) fn timed(session: &mut Session, order: &Order) -> Result<Vec<Contende
 }
 
 /// Takes away a tenth of the rules and brings it back.
-pub(super) fn reload(session: &mut Session, contenders: &mut [Contender], round: usize) {
-    for contender in in_turn(contenders, round) {
+pub(super) fn reload(session: &mut Session, contenders: &mut [Contender]) {
+    for contender in contenders {
         let order = contender.order;
         let fewer = Order {
             rules: order.rules / 10 * 9,

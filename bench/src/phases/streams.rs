@@ -55,7 +55,7 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
         }
         bulk(session, &mut packets, round, (Measure::BulkTcp, "1 flow", 1));
         for contender in in_turn(&mut frames, round) {
-            let rate = requests(contender, session.time() * 3);
+            let rate = requests(contender, session.time() * 2);
             session.record(Measure::Requests, "64 bytes", contender.candidate, rate);
         }
     }
@@ -70,7 +70,7 @@ fn bulk(
     (measure, case, connections): (Measure, &str, usize),
 ) {
     for contender in in_turn(contenders, round) {
-        let rate = transfer(contender, connections, session.time() * 3);
+        let rate = transfer(contender, connections, session.time() * 2);
         session.record(measure, case, contender.candidate, rate);
     }
 }

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::{datagrams::PORTS, in_turn, rules};
+use super::{
+    datagrams::{PORTS, walks},
+    in_turn, rules,
+};
 use crate::gateway::{Candidate, Order, Protocol};
 use crate::plan::Kind;
 use crate::results::Measure;
@@ -10,7 +13,7 @@ use crate::session::Session;
 
 pub(super) fn run(session: &mut Session) -> Result<()> {
     let numbers: &[u32] = if session.quick { &[1] } else { &[1, 10_000] };
-    let opened = if session.quick { 4000 } else { 20_000 };
+    let opened = if session.quick { 10_000 } else { 20_000 };
     let mut rigs = Vec::new();
     for &rules in numbers {
         let order = Order {
@@ -26,7 +29,8 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
         for contenders in &mut rigs {
             for contender in in_turn(contenders, round) {
                 let case = format!("TCP SYN, {}", rules(contender.order.rules));
-                let rate = contender.open(opened, Kind::Syn);
+                let count = if walks(contender) { opened / 10 } else { opened };
+                let rate = contender.open(count, Kind::Syn);
                 session.record(Measure::Open, &case, contender.candidate, rate);
             }
         }
