@@ -132,7 +132,8 @@ fn keep_window(window: u32, progress: &mut Progress) -> Option<()> {
     }
     // SAFETY: the helper has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    if received != progress.received {
+    // The first time there is nothing to compare with.
+    if received != progress.received || progress.since == 0 {
         progress.received = received;
         progress.since = now;
     } else if now - progress.since > PATIENCE {
@@ -262,7 +263,7 @@ fn pass_through(context: &XdpContext) -> Option<u32> {
     let mut index = 0;
     while index < 6 {
         // SAFETY: the bounds have been checked above.
-        unsafe { *(start as *mut u16).add(index) = way.macs[index] };
+        unsafe { *(start as *mut u16).wrapping_add(index) = way.macs[index] };
         index += 1;
     }
     // SAFETY: the helper has no conditions.

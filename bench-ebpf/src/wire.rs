@@ -137,11 +137,11 @@ impl Plan {
         let mut word = 0;
         while word < WORDS {
             // SAFETY: the caller's frame has WORDS words.
-            unsafe { *frame.cast::<u32>().add(word) = self.frame[word] };
+            unsafe { *frame.cast::<u32>().wrapping_add(word) = self.frame[word] };
             word += 1;
         }
         // SAFETY: for this and all that follow: the offsets lie within either length and are even.
-        let put = |at: usize, half: u16| unsafe { *frame.add(at).cast::<u16>() = half };
+        let put = |at: usize, half: u16| unsafe { *frame.wrapping_add(at).cast::<u16>() = half };
         let [client, listener] = [fields.client, fields.listener].map(halves);
         for (at, [high, low]) in [(at.source, client), (at.destination, listener)] {
             put(at, high);
@@ -246,7 +246,7 @@ pub const BUCKETS: u32 = (32 - FINE + 1) << FINE;
 /// The bucket of a time.
 #[inline(always)]
 pub fn bucket(nanoseconds: u32) -> u32 {
-    let zeros = (nanoseconds | ((1 << FINE) - 1)).leading_zeros();
-    let shift = 32 - FINE - zeros;
+    let zeros = (nanoseconds | (1 << FINE)).leading_zeros();
+    let shift = 31 - FINE - zeros;
     (shift << FINE) + (nanoseconds >> shift)
 }

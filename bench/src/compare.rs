@@ -71,7 +71,8 @@ pub fn render(old: &Results, new: &Results) -> String {
 fn line(old: &Results, new: &Results, cell: &Cell) -> Option<String> {
     let earlier = old.cell(cell.measure, &cell.case, cell.candidate)?;
     let quotients = old.ratio(earlier).zip(new.ratio(cell));
-    let is_baseline = quotients.is_some_and(|(old, new)| old.max == old.min && new.max == new.min && new.median == 1.0);
+    let is_baseline = quotients
+        .is_some_and(|(old, new)| old.max == old.min && new.max == new.min && new.median == 1.0);
     let (unit, (before, after)) = match quotients {
         Some(pair) if !is_baseline => ("×", pair),
         _ => (cell.measure.unit(), (earlier.summary()?, cell.summary()?)),

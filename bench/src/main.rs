@@ -62,7 +62,11 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     require_root()?;
-    let earlier = arguments.compare.as_deref().map(Results::read).transpose()?;
+    let earlier = arguments
+        .compare
+        .as_deref()
+        .map(Results::read)
+        .transpose()?;
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("creating {}", arguments.output.display()))?;
     let prefix = Prefix::unique();
@@ -79,7 +83,9 @@ fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn restore(room: &Mutex<Room>) {
-    room.lock().unwrap_or_else(PoisonError::into_inner).restore();
+    room.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .restore();
 }
 
 fn measure(arguments: &Arguments, prefix: &Prefix, room: &Mutex<Room>) -> Result<Results> {

@@ -27,7 +27,8 @@ impl Thread {
             .with_context(|| format!("giving {device} a thread"))?;
         let fresh = |pid: &Pid| !known.contains(pid);
         let pid = candidates(device).into_iter().find(fresh);
-        let pid = pid.with_context(|| format!("the kernel has made no NAPI thread for {device}"))?;
+        let pid =
+            pid.with_context(|| format!("the kernel has made no NAPI thread for {device}"))?;
         pin(pid, cpu)?;
         // Others want this CPU too; the less they get of it the less they show.
         // SAFETY: no memory is involved.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, register_font};
 
 use crate::gateway::Candidate;
 use crate::results::{Measure, Results};
@@ -56,11 +56,22 @@ pub fn draw(results: &Results, directory: &Path) -> Result<Vec<PathBuf>> {
             continue;
         }
         let size = (WIDTH, height(&rows));
-        let [png, svg] = ["png", "svg"].map(|it| directory.join(format!("{}.{it}", measure.word())));
-        picture(BitMapBackend::new(&png, size).into_drawing_area(), results, measure, &rows)
-            .with_context(|| format!("drawing {}", png.display()))?;
-        picture(SVGBackend::new(&svg, size).into_drawing_area(), results, measure, &rows)
-            .with_context(|| format!("drawing {}", svg.display()))?;
+        let [png, svg] =
+            ["png", "svg"].map(|it| directory.join(format!("{}.{it}", measure.word())));
+        picture(
+            BitMapBackend::new(&png, size).into_drawing_area(),
+            results,
+            measure,
+            &rows,
+        )
+        .with_context(|| format!("drawing {}", png.display()))?;
+        picture(
+            SVGBackend::new(&svg, size).into_drawing_area(),
+            results,
+            measure,
+            &rows,
+        )
+        .with_context(|| format!("drawing {}", svg.display()))?;
         files.extend([png, svg]);
     }
     Ok(files)
@@ -129,7 +140,11 @@ where
     write(&area, &title, (12, 10), 20.0, HPos::Left)?;
     let below = format!(
         "Linux {}, {}, {} CPUs; {} rounds; bar: median, line: smallest to largest; ×: quotient with {}",
-        machine.kernel, machine.processor, machine.cpus, results.rounds, Candidate::BASELINE
+        machine.kernel,
+        machine.processor,
+        machine.cpus,
+        results.rounds,
+        Candidate::BASELINE
     );
     write(&area, &below, (12, 36), 12.0, HPos::Left)?;
     let largest = rows.iter().filter_map(|row| match row {
@@ -175,7 +190,10 @@ where
     area.draw(&PathElement::new(ends, BLACK.stroke_width(1)))?;
     let mut text = number(summary.median);
     if let Some(ratio) = ratio {
-        text += &format!("   {:.2}× [{:.2}, {:.2}]", ratio.median, ratio.min, ratio.max);
+        text += &format!(
+            "   {:.2}× [{:.2}, {:.2}]",
+            ratio.median, ratio.min, ratio.max
+        );
     }
     let beside = scale(summary.max.max(summary.median)) + 8;
     write(area, &text, (beside, y), 12.0, HPos::Left)

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
     maps::{Array, MapData},
-    programs::{TestRun as _, TestRunOptions, Xdp, xdp::XdpMode},
+    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode},
 };
 
-use crate::wire::{BUCKETS, Counted, Expected, Plan, Progress};
+use crate::wire::{BUCKETS, Counted, Expected, LENGTH_V6, Plan, Progress};
 
 /// What bench/build.rs built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-ebpf"));
@@ -131,22 +131,42 @@ impl Programs {
         (0..BUCKETS).map(|index| Ok(map.get(&index, 0)?)).collect()
     }
 
+    /// Has the generator make one packet out of a frame, which goes nowhere. Returns its verdict and the packet.
+    ///
+    /// # Errors
+    /// If the kernel refuses to.
+    pub fn one(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut packet = vec![0; frame.len()];
+        let result = self.generator(frame)?.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut packet),
+            ..TestRunOptions::new()
+        })?;
+        Ok((result.return_value, packet))
+    }
+
+    /// The program for frames of this length.
+    fn generator(&self, frame: &[u8]) -> Result<&Xdp> {
+        let name = if frame.len() == LENGTH_V6 {
+            "generator_v6"
+        } else {
+            "generator_v4"
+        };
+        let program = self.ebpf.program(name).context("no program")?;
+        Ok(program.try_into()?)
+    }
+
     /// Runs the generator in the calling thread and namespace, until a signal comes.
     ///
     /// # Errors
     /// If the kernel refuses to.
     pub fn generate(&self, frame: &[u8], timely: bool) -> Result<Duration> {
-        let name = if frame.len() == crate::wire::LENGTH_V6 {
-            "generator_v6"
-        } else {
-            "generator_v4"
-        };
-        let program: &Xdp = self.ebpf.program(name).context("no program")?.try_into()?;
+        let program = self.generator(frame)?;
         let batch = if timely { SMALL_BATCH } else { BATCH };
         let options = TestRunOptions {
             data_in: Some(frame),
             repeat: FRAMES,
-            attrs: aya::programs::TestRunAttrs::new().xdp_live_frames(batch),
+            attrs: TestRunAttrs::new().xdp_live_frames(batch),
             ..TestRunOptions::new()
         };
         match program.test_run(options) {
@@ -165,8 +185,8 @@ impl Counted {
     }
 }
 
-fn is_interruption(error: &aya::programs::ProgramError) -> bool {
-    matches!(error, aya::programs::ProgramError::SyscallError(error)
+fn is_interruption(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error)
         if error.io_error.kind() == std::io::ErrorKind::Interrupted)
 }
 

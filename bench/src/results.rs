@@ -310,7 +310,12 @@ mod tests {
                 results.record(Measure::Rate, "1k flows", candidate, value);
             }
         }
-        results.record(Measure::Rate, "1k flows, 10k rules", Candidate::Xdp, Some(40.0));
+        results.record(
+            Measure::Rate,
+            "1k flows, 10k rules",
+            Candidate::Xdp,
+            Some(40.0),
+        );
         results.record_absent(Candidate::Ipvs, "the kernel has no IPVS");
         results.record_absent(Candidate::Ipvs, "again");
         results
@@ -343,7 +348,10 @@ mod tests {
             let cell = results.cell(Measure::Rate, case, Candidate::Xdp);
             results.ratio(cell.expect("the cell")).expect("a ratio")
         };
-        assert_eq!((ratio("1k flows").median, ratio("1k flows").count), (5.0, 1));
+        assert_eq!(
+            (ratio("1k flows").median, ratio("1k flows").count),
+            (5.0, 1)
+        );
         assert_eq!(ratio("1k flows, 10k rules").median, 4.0);
     }
 }

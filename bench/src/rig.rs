@@ -78,7 +78,10 @@ impl Hosts {
             line(&pair.0) + &line(&pair.1)
         };
         let route = |to: [&str; 2], by: Pair| {
-            format!("route add {} via {}\nroute add {} via {}\n", to[0], by.0, to[1], by.1)
+            format!(
+                "route add {} via {}\nroute add {} via {}\n",
+                to[0], by.0, to[1], by.1
+            )
         };
         self.gateway.ip(&[
             neighbour(Net::GENERATOR, Net::IN, &mac(1, 2)),

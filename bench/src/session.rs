@@ -47,7 +47,7 @@ impl Session {
     /// How long one look at traffic takes.
     #[must_use]
     pub fn time(&self) -> Duration {
-        Duration::from_millis(if self.quick { 80 } else { 200 })
+        Duration::from_millis(if self.quick { 60 } else { 200 })
     }
 
     /// A rig without a gateway at work.

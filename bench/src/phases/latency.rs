@@ -28,7 +28,9 @@ const BEST: &str = "1k flows";
 
 pub(super) fn round(session: &mut Session, contenders: &mut [Contender], round: usize) {
     for contender in in_turn(contenders, round) {
-        let cell = session.results.cell(Measure::Rate, BEST, contender.candidate);
+        let cell = session
+            .results
+            .cell(Measure::Rate, BEST, contender.candidate);
         let best = cell.and_then(crate::results::Cell::summary);
         let loaded = best.map(|it: Summary| (1e9 / (it.median * LOAD)) as u32);
         let loads = [("low load", Some(LOW)), ("70 % load", loaded)];
@@ -36,7 +38,8 @@ pub(super) fn round(session: &mut Session, contenders: &mut [Contender], round: 
             let Some(gap) = gap else { continue };
             let outcome = look(contender, gap, session.time() * 2);
             let outcome = outcome.map_err(|error| error.context(load));
-            let values = outcome.inspect_err(|error| eprintln!("  {}: {error:#}", contender.candidate));
+            let values =
+                outcome.inspect_err(|error| eprintln!("  {}: {error:#}", contender.candidate));
             for (index, (_, name)) in QUANTILES.iter().enumerate() {
                 let value = values.as_ref().ok().map(|it| it[index]);
                 let case = format!("{load}, {name}");
@@ -93,7 +96,11 @@ mod tests {
             let bucket = bucket(time);
             assert!(bucket >= last && bucket < BUCKETS, "{time} is in {bucket}");
             let error = (middle(bucket) - f64::from(time)).abs();
-            assert!(error <= 1.0 + f64::from(time) * 0.032, "{time}: {}", middle(bucket));
+            assert!(
+                error <= 1.0 + f64::from(time) * 0.032,
+                "{time}: {}",
+                middle(bucket)
+            );
             last = bucket;
         }
     }

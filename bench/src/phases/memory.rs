@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 
 use crate::gateway::Order;
 use crate::plan::Kind;
-use crate::rig::Wiring;
 use crate::results::Measure;
+use crate::rig::Wiring;
 use crate::session::{Contender, Session};
 
 /// Fields of /proc/meminfo that tables and entries are counted in: slabs that cannot be given back, tables, and what
@@ -32,9 +32,18 @@ pub(super) fn fill(session: &mut Session, order: &Order, flows: u32) -> Result<V
             eprintln!("  {candidate}: {flows} flows");
             let taken = used()?.saturating_sub(before) as f64;
             // The forwarder's tables are for more flows than are open.
-            let holds = if candidate.is_ours() { order.flows } else { flows };
+            let holds = if candidate.is_ours() {
+                order.flows
+            } else {
+                flows
+            };
             let case = format!("UDP over IPv4, at {}", super::flows(flows));
-            session.record(Measure::Memory, &case, candidate, Ok(taken / f64::from(holds)));
+            session.record(
+                Measure::Memory,
+                &case,
+                candidate,
+                Ok(taken / f64::from(holds)),
+            );
             let case = "ready with 1 rule".to_owned();
             let time = ready.as_secs_f64() * 1000.0;
             session.record(Measure::Setup, &case, candidate, Ok(time));

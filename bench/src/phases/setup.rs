@@ -13,8 +13,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::rules;
 use crate::gateway::{Candidate, Gateway, Order};
-use crate::rig::Wiring;
 use crate::results::Measure;
+use crate::rig::Wiring;
 use crate::session::{Contender, Session};
 
 fn milliseconds(time: Duration) -> f64 {
@@ -95,7 +95,13 @@ fn sweep(bpffs: &Path, rounds: usize) -> Result<Vec<Duration>> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let bpffs = CString::new(bpffs.as_os_str().as_bytes())?;
-    mount(Some(bpffs.as_c_str()), "/sys/fs/bpf", none, MsFlags::MS_BIND, none)?;
+    mount(
+        Some(bpffs.as_c_str()),
+        "/sys/fs/bpf",
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )?;
     // Sizes are those of the tables that are there.
     let sizes = Sizes {
         flows: 1024,

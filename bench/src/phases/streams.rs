@@ -50,10 +50,24 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
     for round in 0..session.rounds {
         eprintln!("  connections, round {} of {}", round + 1, session.rounds);
         for connections in [1, 16] {
-            let case = if connections == 1 { "1 flow" } else { "16 flows" };
-            bulk(session, &mut frames, round, (Measure::WireTcp, case, connections));
+            let case = if connections == 1 {
+                "1 flow"
+            } else {
+                "16 flows"
+            };
+            bulk(
+                session,
+                &mut frames,
+                round,
+                (Measure::WireTcp, case, connections),
+            );
         }
-        bulk(session, &mut packets, round, (Measure::BulkTcp, "1 flow", 1));
+        bulk(
+            session,
+            &mut packets,
+            round,
+            (Measure::BulkTcp, "1 flow", 1),
+        );
         for contender in in_turn(&mut frames, round) {
             let rate = requests(contender, session.time() * 2);
             session.record(Measure::Requests, "64 bytes", contender.candidate, rate);
@@ -168,7 +182,11 @@ fn transfer(contender: &mut Contender, connections: usize, time: Duration) -> Re
             .map(|_| scope.spawn(|| generator.run(send)?))
             .collect();
         std::thread::sleep(time / 4);
-        let look = || streams.lock().map_or(0, |it| it.iter().map(acknowledged).sum());
+        let look = || {
+            streams
+                .lock()
+                .map_or(0, |it| it.iter().map(acknowledged).sum())
+        };
         let (started, before) = (Instant::now(), look());
         std::thread::sleep(time);
         let bytes = look() - before;

@@ -29,7 +29,11 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
         for contenders in &mut rigs {
             for contender in in_turn(contenders, round) {
                 let case = format!("TCP SYN, {}", rules(contender.order.rules));
-                let count = if walks(contender) { opened / 10 } else { opened };
+                let count = if walks(contender) {
+                    opened / 10
+                } else {
+                    opened
+                };
                 let rate = contender.open(count, Kind::Syn);
                 session.record(Measure::Open, &case, contender.candidate, rate);
             }
