@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::results::{Cell, Measure, Results};
+use crate::measure::Measure;
+use crate::results::{Cell, Results};
 use crate::stats::Summary;
 use crate::table::number;
 
@@ -52,7 +53,10 @@ pub fn render(old: &Results, new: &Results) -> String {
     if old.machine != new.machine {
         text += "another machine: only the quotients with the baseline (×) say anything\n";
     }
-    for measure in Measure::ALL {
+    let shown = Measure::ALL
+        .into_iter()
+        .filter(|it| *it != Measure::Disturbance);
+    for measure in shown {
         for case in new.cases(measure) {
             let lines: Vec<_> = new
                 .cells

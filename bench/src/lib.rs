@@ -3,6 +3,8 @@
 pub mod compare;
 pub mod conntrack;
 pub mod gateway;
+pub mod hosts;
+pub mod measure;
 pub mod napi;
 pub mod net;
 pub mod phases;

@@ -39,6 +39,9 @@ struct Arguments {
     /// Compare with the results.json of an earlier run
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Measure nothing; tables and plots of an earlier run
+    #[arg(long, value_name = "FILE")]
+    show: Option<PathBuf>,
     /// Only these groups of measurements
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Phase>,
@@ -61,7 +64,6 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    require_root()?;
     let earlier = arguments
         .compare
         .as_deref()
@@ -69,6 +71,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         .transpose()?;
     std::fs::create_dir_all(&arguments.output)
         .with_context(|| format!("creating {}", arguments.output.display()))?;
+    if let Some(path) = &arguments.show {
+        return report(arguments, &Results::read(path)?, earlier.as_ref());
+    }
+    require_root()?;
     let prefix = Prefix::unique();
     let room = Arc::new(Mutex::new(Room::default()));
     let restored = Arc::clone(&room);
@@ -79,6 +85,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     // After a signal the failure is only its echo, and the clean-up ends the process.
     interrupt::finished();
     let results = outcome?;
+    println!("{}\n", arguments.output.join("results.json").display());
     report(arguments, &results, earlier.as_ref())
 }
 
@@ -111,11 +118,12 @@ fn measure(arguments: &Arguments, prefix: &Prefix, room: &Mutex<Room>) -> Result
     for phase in Phase::ALL.into_iter().filter(wanted) {
         eprintln!("{}", phase.title());
         let started = Instant::now();
-        phase.run(&mut session)?;
+        let outcome = phase.run(&mut session);
         eprintln!("  {:.0} s", started.elapsed().as_secs_f64());
         // What is measured is measured, whatever becomes of the rest.
         let path = arguments.output.join("results.json");
         session.results.write(&path)?;
+        outcome?;
     }
     Ok(session.results)
 }
@@ -125,7 +133,6 @@ fn report(arguments: &Arguments, results: &Results, earlier: Option<&Results>) -
     if let Some(earlier) = earlier {
         print!("\n{}", compare::render(earlier, results));
     }
-    println!("\n{}", arguments.output.join("results.json").display());
     match plot::draw(results, &arguments.output) {
         Ok(files) => files.iter().for_each(|file| println!("{}", file.display())),
         // The figures are there all the same.

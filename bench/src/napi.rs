@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
@@ -36,17 +37,19 @@ impl Thread {
         Ok(Self { pid })
     }
 
-    /// How long it has run so far, in nanoseconds; what softirqs take in its time is in it.
+    /// How long it has run so far, what softirqs took in its time included, and how long it has waited for its CPU
+    /// because others had it.
     ///
     /// # Errors
     /// If it is gone, which it is when its device has lost NAPI in between.
-    pub fn cpu_time(&self) -> Result<u64> {
+    pub fn times(&self) -> Result<[Duration; 2]> {
         let path = format!("/proc/{}/schedstat", self.pid);
         let text = fs::read_to_string(&path).context("the NAPI thread is gone")?;
-        let first = text.split_whitespace().next();
-        first
-            .and_then(|word| word.parse().ok())
-            .with_context(|| format!("{path} has {text:?}"))
+        let words: Option<Vec<u64>> = text.split_whitespace().map(|it| it.parse().ok()).collect();
+        match words.as_deref() {
+            Some(&[ran, waited, ..]) => Ok([ran, waited].map(Duration::from_nanos)),
+            _ => anyhow::bail!("{path} has {text:?}"),
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use crate::gateway::Candidate;
-use crate::results::{Measure, Results};
+use crate::measure::Measure;
+use crate::results::Results;
 use crate::stats::Summary;
 use crate::table::number;
 
@@ -20,10 +21,11 @@ const FONTS: [&str; 3] = [
 ];
 
 /// Which measures are drawn, and the cases' beginnings that are of interest.
-const PICTURES: [Measure; 8] = [
+const PICTURES: [Measure; 9] = [
     Measure::Rate,
     Measure::Cost,
     Measure::Open,
+    Measure::OpenCost,
     Measure::Latency,
     Measure::WireTcp,
     Measure::BulkTcp,

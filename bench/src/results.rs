@@ -6,98 +6,11 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::Candidate;
+use crate::measure::Measure;
 use crate::stats::{Summary, paired};
 
 /// What the file is called by that it can be told from others.
 const FORMAT: u32 = 1;
-
-/// Something that is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Measure {
-    /// Packets of known flows.
-    Rate,
-    /// The gateway's CPU for each of them.
-    Cost,
-    /// New flows.
-    Open,
-    /// The gateway's CPU for a packet that no rule is about, and that the kernel forwards.
-    Foreign,
-    /// From the generator to the sink.
-    Latency,
-    /// Connections whose sender makes frames of wire size.
-    WireTcp,
-    /// Connections whose sender makes super-packets.
-    BulkTcp,
-    /// Connect, request, response, close.
-    Requests,
-    /// What a flow takes.
-    Memory,
-    /// Making a gateway ready, and changing its rules.
-    Setup,
-}
-
-impl Measure {
-    /// All, in the order of tables.
-    pub const ALL: [Self; 10] = [
-        Self::Rate,
-        Self::Cost,
-        Self::Open,
-        Self::Foreign,
-        Self::Latency,
-        Self::WireTcp,
-        Self::BulkTcp,
-        Self::Requests,
-        Self::Memory,
-        Self::Setup,
-    ];
-
-    /// Its heading.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Rate => "packets a second, known flows at random",
-            Self::Cost => "gateway CPU per packet, sink included",
-            Self::Open => "new flows a second",
-            Self::Foreign => "gateway CPU per packet that is not ours",
-            Self::Latency => "latency, generator to sink",
-            Self::WireTcp => "TCP, frames of wire size",
-            Self::BulkTcp => "TCP, super-packets",
-            Self::Requests => "connect, request, response, close",
-            Self::Memory => "memory per flow",
-            Self::Setup => "times",
-        }
-    }
-
-    /// Its unit; values are in it.
-    #[must_use]
-    pub fn unit(self) -> &'static str {
-        match self {
-            Self::Rate | Self::Open | Self::Requests => "1/s",
-            Self::Cost | Self::Foreign => "ns",
-            Self::Latency => "µs",
-            Self::WireTcp | Self::BulkTcp => "Gb/s",
-            Self::Memory => "B",
-            Self::Setup => "ms",
-        }
-    }
-
-    /// Whether more is better.
-    #[must_use]
-    pub fn more_is_better(self) -> bool {
-        matches!(
-            self,
-            Self::Rate | Self::Open | Self::WireTcp | Self::BulkTcp | Self::Requests
-        )
-    }
-
-    /// What the file calls it.
-    #[must_use]
-    pub fn word(self) -> String {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        value.as_str().unwrap_or_default().to_owned()
-    }
-}
 
 /// All rounds of one candidate in one case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,7 +141,7 @@ impl Results {
     /// How a cell compares with the baseline in the same rounds.
     #[must_use]
     pub fn ratio(&self, cell: &Cell) -> Option<Summary> {
-        let case = baseline_case(cell.measure, &cell.case);
+        let case = cell.measure.baseline(&cell.case);
         let baseline = self.cell(cell.measure, case, Candidate::BASELINE)?;
         paired(&cell.samples, &baseline.samples)
     }
@@ -264,17 +177,6 @@ impl Results {
             results.format
         );
         Ok(results)
-    }
-}
-
-/// The rules' number is the candidates' affair: everything is compared with iptables-legacy with one rule, where that
-/// was measured in the same rounds.
-fn baseline_case(measure: Measure, case: &str) -> &str {
-    match (measure, case) {
-        (Measure::Rate | Measure::Cost, "1k flows, 1k rules" | "1k flows, 10k rules") => "1k flows",
-        (Measure::Open, "UDP, 1k rules" | "UDP, 10k rules") => "UDP, 1 rule",
-        (Measure::Open, "TCP SYN, 10k rules") => "TCP SYN, 1 rule",
-        _ => case,
     }
 }
 

@@ -1,4 +1,4 @@
-//! A generator, a gateway and a sink, each in a namespace of its own.
+//! Traffic through a gateway, and what it comes to.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, gettid};
-use tests::netns::{End, Namespace, Prefix, Reception, Wire, mac, veth};
+use tests::netns::{Prefix, Reception, Wire};
 use tests::process::wait_until;
 
+use crate::hosts::Hosts;
 use crate::napi::{self, Thread};
 use crate::net::{Net, Pair};
 use crate::plan::Traffic;
@@ -22,95 +23,6 @@ pub struct Cpus {
     pub generator: usize,
     /// The gateway, and the sink behind it.
     pub gateway: usize,
-}
-
-/// The three hosts.
-#[derive(Debug)]
-pub struct Hosts {
-    /// Where packets come from.
-    pub generator: Namespace,
-    /// What is measured.
-    pub gateway: Namespace,
-    /// Where they end.
-    pub sink: Namespace,
-}
-
-impl Hosts {
-    /// Makes them and connects them. Every neighbour is known and every route there, for no candidate needs to ask.
-    ///
-    /// # Errors
-    /// If the kernel or iproute2 refuses.
-    pub fn build(prefix: &Prefix, name: &str, wire: Wire) -> Result<Self> {
-        let hosts = Self {
-            generator: Namespace::create(prefix, &format!("{name}-gen"))?,
-            gateway: Namespace::create(prefix, &format!("{name}-gw"))?,
-            sink: Namespace::create(prefix, &format!("{name}-sink"))?,
-        };
-        let [gen4, gen6] = both(Net::GENERATOR);
-        let [in4, in6] = both(Net::LISTENER);
-        let [out4, out6] = both(Net::GATEWAY);
-        let [sink4, sink6] = both(Net::BACKEND);
-        let end = |namespace, device, addresses| End {
-            namespace,
-            device,
-            addresses,
-        };
-        let addresses = [&in4, &in6].map(String::as_str);
-        let near = end(&hosts.gateway, Net::IN, &addresses);
-        let addresses = [&gen4, &gen6].map(String::as_str);
-        let far = end(&hosts.generator, Net::GENERATOR_DEVICE, &addresses);
-        veth([near, far], [&mac(1, 1), &mac(1, 2)], wire)?;
-        let addresses = [&out4, &out6].map(String::as_str);
-        let near = end(&hosts.gateway, Net::OUT, &addresses);
-        let addresses = [&sink4, &sink6].map(String::as_str);
-        let far = end(&hosts.sink, Net::SINK_DEVICE, &addresses);
-        veth([near, far], [&mac(2, 1), &mac(2, 2)], wire)?;
-        hosts.introduce()?;
-        hosts.gateway.forward(true)?;
-        Ok(hosts)
-    }
-
-    fn introduce(&self) -> Result<()> {
-        let neighbour = |pair: Pair, device: &str, mac: &str| -> String {
-            let line = |address: &dyn std::fmt::Display| {
-                format!("neigh replace {address} lladdr {mac} dev {device} nud permanent\n")
-            };
-            line(&pair.0) + &line(&pair.1)
-        };
-        let route = |to: [&str; 2], by: Pair| {
-            format!(
-                "route add {} via {}\nroute add {} via {}\n",
-                to[0], by.0, to[1], by.1
-            )
-        };
-        self.gateway.ip(&[
-            neighbour(Net::GENERATOR, Net::IN, &mac(1, 2)),
-            neighbour(Net::BACKEND, Net::OUT, &mac(2, 2)),
-            route(["10.0.0.0/8", "2001:db8:a::/48"], Net::GENERATOR),
-            route(["203.0.113.0/24", "2001:db8:3::/48"], Net::BACKEND),
-        ]
-        .concat())?;
-        self.generator.ip(&[
-            neighbour(Net::LISTENER, Net::GENERATOR_DEVICE, &mac(1, 1)),
-            route(["198.51.100.0/24", "2001:db8:2::/64"], Net::LISTENER),
-        ]
-        .concat())?;
-        self.sink.ip(&[
-            neighbour(Net::GATEWAY, Net::SINK_DEVICE, &mac(2, 1)),
-            route(["192.0.2.0/24", "2001:db8:1::/64"], Net::GATEWAY),
-        ]
-        .concat())?;
-        // Checking sources is none of a gateway's NAT; a host that does it does it for every candidate.
-        for scope in ["all", Net::IN, Net::OUT] {
-            self.gateway
-                .sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
-        }
-        Ok(())
-    }
-}
-
-fn both(pair: Pair) -> [String; 2] {
-    [format!("{}/24", pair.0), format!("{}/64", pair.1)]
 }
 
 /// Hosts with the generator and the sink at work.
@@ -140,7 +52,7 @@ pub enum Wiring {
 /// What a while of traffic came to.
 #[derive(Clone, Copy, Debug)]
 pub struct Passage {
-    /// How long it was looked at.
+    /// How long it was looked at, or how long sending took if it had a limit.
     pub time: Duration,
     /// Packets that arrived.
     pub packets: u64,
@@ -148,13 +60,21 @@ pub struct Passage {
     pub sent: u64,
     /// How long the gateway's CPU worked on them.
     pub cpu: Duration,
+    /// How long the gateway wanted its CPU and others had it.
+    pub waited: Duration,
 }
 
 impl Passage {
-    /// Packets a second.
+    /// Packets a second of the time that the gateway had its CPU or did not want it.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.packets as f64 / self.time.as_secs_f64()
+        self.packets as f64 / self.time.saturating_sub(self.waited).as_secs_f64()
+    }
+
+    /// The part of the time that others took.
+    #[must_use]
+    pub fn disturbance(&self) -> f64 {
+        self.waited.as_secs_f64() / self.time.as_secs_f64()
     }
 
     /// Nanoseconds of the gateway's CPU for each packet.
@@ -270,12 +190,12 @@ impl Rig {
         let thread = *self.threads.first().context("the gateway has no CPU yet")?;
         self.during(traffic, expected, |programs| {
             std::thread::sleep(time / 4);
-            let look = || -> Result<(Instant, Counted, Progress, u64)> {
+            let look = || -> Result<(Instant, Counted, Progress, [Duration; 2])> {
                 Ok((
                     Instant::now(),
                     programs.counted()?,
                     programs.progress()?,
-                    thread.cpu_time()?,
+                    thread.times()?,
                 ))
             };
             let before = look()?;
@@ -285,13 +205,14 @@ impl Rig {
                 time: after.0 - before.0,
                 packets: after.1.packets - before.1.packets,
                 sent: after.2.sent - before.2.sent,
-                cpu: Duration::from_nanos(after.3 - before.3),
+                cpu: after.3[0].saturating_sub(before.3[0]),
+                waited: after.3[1].saturating_sub(before.3[1]),
             })
         })
     }
 
-    /// Sends `traffic`, which has a limit, to its end. Returns how many packets arrived, and how long sending them
-    /// took, by the generator's own clock: starting and ending it would be most of a short run.
+    /// Sends `traffic`, which has a limit, to its end. The time is the generator's own: starting and ending it would be
+    /// most of a short run.
     ///
     /// # Errors
     /// As [`Rig::during`], or if it takes longer than `limit`.
@@ -300,8 +221,10 @@ impl Rig {
         traffic: &Traffic,
         expected: Pair,
         limit: Duration,
-    ) -> Result<(u64, Duration)> {
+    ) -> Result<Passage> {
+        let thread = *self.threads.first().context("the gateway has no CPU yet")?;
         let before = self.programs.counted()?.packets;
+        let [ran, waited] = thread.times()?;
         self.during(traffic, expected, |programs| {
             let sent = || programs.progress().is_ok_and(|it| it.last != 0);
             wait_until("the end of the traffic", limit, sent)?;
@@ -309,8 +232,14 @@ impl Rig {
             // What is lost never arrives.
             let _ = wait_until("", LAST, || arrived() >= traffic.limit);
             let progress = programs.progress()?;
-            let time = Duration::from_nanos(progress.last - progress.first);
-            Ok((arrived(), time))
+            let after = thread.times()?;
+            Ok(Passage {
+                time: Duration::from_nanos(progress.last - progress.first),
+                packets: arrived(),
+                sent: progress.sent,
+                cpu: after[0].saturating_sub(ran),
+                waited: after[1].saturating_sub(waited),
+            })
         })
     }
 }

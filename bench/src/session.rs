@@ -6,9 +6,10 @@ use anyhow::Result;
 use tests::netns::Prefix;
 
 use crate::gateway::{Candidate, Gateway, NotHere, Order};
+use crate::measure::Measure;
 use crate::net::Pair;
 use crate::plan::{Kind, Traffic};
-use crate::results::{Measure, Results};
+use crate::results::Results;
 use crate::rig::{Cpus, Passage, Rig, Wiring};
 
 /// What was asked for, and what came of it.
@@ -203,11 +204,11 @@ impl Contender {
         self.rig.measure(traffic, destination, time)
     }
 
-    /// Opens so many more flows. Returns how many a second.
+    /// Opens so many more flows.
     ///
     /// # Errors
-    /// As [`Rig::complete`], or if hardly any packet arrives.
-    pub fn open(&mut self, flows: u32, kind: Kind) -> Result<f64> {
+    /// As [`Rig::complete`], or if too few packets arrive.
+    pub fn open(&mut self, flows: u32, kind: Kind) -> Result<Passage> {
         let traffic = Traffic {
             first: self.opened,
             kind,
@@ -215,13 +216,14 @@ impl Contender {
         };
         let destination = self.destination(&traffic);
         let once = traffic.once();
-        let (arrived, time) = self.rig.complete(&once, destination, PATIENCE)?;
+        let passage = self.rig.complete(&once, destination, PATIENCE)?;
         self.opened += flows;
+        let arrived = passage.packets;
         anyhow::ensure!(
             arrived * 100 > u64::from(flows) * 95,
             "of {flows} flows {arrived} have opened"
         );
-        Ok(arrived as f64 / time.as_secs_f64())
+        Ok(passage)
     }
 
     /// Where traffic is to arrive.

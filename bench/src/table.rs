@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::gateway::Candidate;
-use crate::results::{Cell, Measure, Results};
+use crate::measure::Measure;
+use crate::results::{Cell, Results};
 use crate::stats::Summary;
 
 /// All tables.
@@ -18,7 +19,11 @@ pub fn render(results: &Results) -> String {
         results.rounds,
         Candidate::BASELINE,
     );
-    for measure in Measure::ALL {
+    text += &disturbance(results);
+    let shown = Measure::ALL
+        .into_iter()
+        .filter(|it| *it != Measure::Disturbance);
+    for measure in shown {
         for case in results.cases(measure) {
             let _ = write!(text, "\n{} ({}): {case}\n", measure.title(), measure.unit());
             for candidate in Candidate::ALL {
@@ -36,6 +41,20 @@ pub fn render(results: &Results) -> String {
         let _ = write!(text, "\n{note}");
     }
     text + "\n"
+}
+
+/// How busy the machine was with other things.
+fn disturbance(results: &Results) -> String {
+    let cells = results.cells.iter();
+    let all = cells.filter(|cell| cell.measure == Measure::Disturbance);
+    let summary = Summary::of(all.flat_map(|cell| cell.samples.iter().copied().flatten()));
+    summary.map_or_else(String::new, |it| {
+        format!(
+            "others took {:.0} % of the gateway's CPU while it wanted it [{:.0}, {:.0}]; above a few per cent trust \
+             CPU per packet, not packets a second\n",
+            it.median, it.min, it.max
+        )
+    })
 }
 
 fn row(results: &Results, cell: &Cell) -> String {

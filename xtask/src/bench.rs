@@ -22,11 +22,11 @@ pub struct BenchArgs {
 
 /// `cargo xtask bench`.
 pub fn run(args: BenchArgs) -> Result<()> {
-    let help = args
-        .options
-        .iter()
-        .any(|option| option == "--help" || option == "-h");
-    if !help {
+    let measures_nothing = |option: &String| {
+        let option = option.split('=').next();
+        matches!(option, Some("--help" | "-h" | "--show"))
+    };
+    if !args.options.iter().any(measures_nothing) {
         require_root()?;
         setup::ensure(Scope::Bench)?;
     }

@@ -13,7 +13,8 @@ pub(super) fn start(namespace: &Namespace, order: &Order) -> Result<()> {
     namespace
         .sysctl("net/ipv4/vs/conntrack", "1")
         .map_err(|_| NotHere("the kernel has no IPVS".to_owned()))?;
-    let loaded = feed(namespace, "ipvsadm", &["--restore"], &script(order));
+    let clear = || feed(namespace, "ipvsadm", &["--clear"], "");
+    let loaded = clear().and_then(|_| feed(namespace, "ipvsadm", &["--restore"], &script(order)));
     loaded.map_err(|error| NotHere(format!("ipvsadm: {error:#}")))?;
     let masquerade = format!(
         "*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -o {} -j MASQUERADE\nCOMMIT\n",
@@ -35,7 +36,7 @@ fn script(order: &Order) -> String {
         super::Protocol::Tcp => "-t",
     };
     let at = |address: IpAddr, port: u32| SocketAddr::new(address, port as u16);
-    let mut text = "-C\n".to_owned();
+    let mut text = String::new();
     // It has no ranges: a single rule for many ports is that many services.
     for index in 0..order.all_ports() {
         let port = u32::from(Net::PORT) + index;

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 
 use super::{flows, in_turn, latency, memory, rules, setup};
 use crate::gateway::{Order, Protocol};
+use crate::measure::Measure;
 use crate::plan::{Kind, Traffic};
-use crate::results::Measure;
 use crate::session::{Contender, Session};
 
 /// Ports of a single rule.
@@ -74,8 +74,8 @@ pub(super) fn known(session: &mut Session, contenders: &mut [Contender], round: 
         };
         let traffic = contender.traffic(count);
         let passage = contender.measure(&traffic, session.time());
-        let passage = passage.map(|it| [it.rate(), it.cost()]);
-        let measures = [Measure::Rate, Measure::Cost];
+        let passage = passage.map(|it| [it.rate(), it.cost(), it.disturbance() * 100.0]);
+        let measures = [Measure::Rate, Measure::Cost, Measure::Disturbance];
         session.record_all(measures, &case, contender.candidate, passage);
     }
 }
@@ -104,10 +104,22 @@ fn open(session: &mut Session, contenders: &mut [Contender], round: usize, count
         if contender.candidate.translates() {
             let case = format!("UDP, {}", rules(contender.order.rules));
             let count = if walks(contender) { count / 10 } else { count };
-            let rate = contender.open(count, Kind::Udp);
-            session.record(Measure::Open, &case, contender.candidate, rate);
+            opened(session, contender, &case, (count, Kind::Udp));
         }
     }
+}
+
+/// Opens flows and takes down what that came to.
+pub(super) fn opened(
+    session: &mut Session,
+    contender: &mut Contender,
+    case: &str,
+    (count, kind): (u32, Kind),
+) {
+    let passage = contender.open(count, kind);
+    let passage = passage.map(|it| [it.rate(), it.cost()]);
+    let measures = [Measure::Open, Measure::OpenCost];
+    session.record_all(measures, case, contender.candidate, passage);
 }
 
 /// Whether it looks at one rule after the other, and at many: fewer flows take long enough.

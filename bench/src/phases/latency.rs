@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::in_turn;
+use crate::measure::Measure;
 use crate::plan::{Pace, Traffic};
-use crate::results::Measure;
 use crate::session::{Contender, Session};
 use crate::stats::{Summary, quantile};
 use crate::wire::FINE;

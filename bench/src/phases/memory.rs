@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result};
 
 use crate::gateway::Order;
+use crate::measure::Measure;
 use crate::plan::Kind;
-use crate::results::Measure;
 use crate::rig::Wiring;
 use crate::session::{Contender, Session};
 
@@ -27,7 +27,7 @@ pub(super) fn fill(session: &mut Session, order: &Order, flows: u32) -> Result<V
             continue;
         };
         let ready = started.elapsed();
-        let rate = contender.open(flows, Kind::Udp);
+        let opened = contender.open(flows, Kind::Udp);
         if candidate.translates() {
             eprintln!("  {candidate}: {flows} flows");
             let taken = used()?.saturating_sub(before) as f64;
@@ -48,10 +48,10 @@ pub(super) fn fill(session: &mut Session, order: &Order, flows: u32) -> Result<V
             let time = ready.as_secs_f64() * 1000.0;
             session.record(Measure::Setup, &case, candidate, Ok(time));
             let case = format!("opening {}", super::flows(flows));
-            let time = rate.map(|rate| f64::from(flows) / rate * 1000.0);
+            let time = opened.map(|it| f64::from(flows) / it.rate() * 1000.0);
             session.record(Measure::Setup, &case, candidate, time);
         } else {
-            rate?;
+            opened?;
         }
         contenders.push(contender);
     }

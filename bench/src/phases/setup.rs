@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::rules;
 use crate::gateway::{Candidate, Gateway, Order};
-use crate::results::Measure;
+use crate::measure::Measure;
 use crate::rig::Wiring;
 use crate::session::{Contender, Session};
 

@@ -12,8 +12,8 @@ use tests::responder::Server;
 
 use super::{datagrams::PORTS, in_turn};
 use crate::gateway::{Candidate, Order, Protocol};
+use crate::measure::Measure;
 use crate::net::Net;
-use crate::results::Measure;
 use crate::rig::Wiring;
 use crate::session::{Contender, Session};
 

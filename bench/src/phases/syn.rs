@@ -3,17 +3,16 @@
 use anyhow::Result;
 
 use super::{
-    datagrams::{PORTS, walks},
+    datagrams::{PORTS, opened, walks},
     in_turn, rules,
 };
 use crate::gateway::{Candidate, Order, Protocol};
 use crate::plan::Kind;
-use crate::results::Measure;
 use crate::session::Session;
 
 pub(super) fn run(session: &mut Session) -> Result<()> {
     let numbers: &[u32] = if session.quick { &[1] } else { &[1, 10_000] };
-    let opened = if session.quick { 10_000 } else { 20_000 };
+    let count = if session.quick { 10_000 } else { 20_000 };
     let mut rigs = Vec::new();
     for &rules in numbers {
         let order = Order {
@@ -21,7 +20,7 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
             v6: false,
             rules,
             ports: PORTS,
-            flows: opened * session.rounds as u32,
+            flows: count * session.rounds as u32,
         };
         rigs.push(session.contenders(&order, Candidate::translates)?);
     }
@@ -29,13 +28,8 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
         for contenders in &mut rigs {
             for contender in in_turn(contenders, round) {
                 let case = format!("TCP SYN, {}", rules(contender.order.rules));
-                let count = if walks(contender) {
-                    opened / 10
-                } else {
-                    opened
-                };
-                let rate = contender.open(count, Kind::Syn);
-                session.record(Measure::Open, &case, contender.candidate, rate);
+                let count = if walks(contender) { count / 10 } else { count };
+                opened(session, contender, &case, (count, Kind::Syn));
             }
         }
     }
