@@ -1,7 +1,8 @@
 //! The test kit: packets, network namespaces, processes, mail responders and whole topologies.
 //!
-//! The test files of this crate and `cargo xtask demo` are made of these parts.
+//! The test files of this crate, `cargo xtask demo` and `cargo xtask bench` are made of these parts.
 
+pub mod interrupt;
 pub mod mail;
 pub mod netns;
 pub mod packet;

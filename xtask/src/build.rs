@@ -1,4 +1,4 @@
-//! Builds the daemon.
+//! Builds the daemon and the bench.
 
 use std::{
     path::PathBuf,
@@ -12,12 +12,22 @@ use crate::setup;
 
 /// Builds the release binary with its eBPF object inside and returns where it is.
 pub fn forwarder() -> Result<PathBuf> {
+    release("forwarder")
+}
+
+/// The same for the bench, with the eBPF object that is its own.
+pub fn bench() -> Result<PathBuf> {
+    release("bench")
+}
+
+/// Builds the binary of a package that is called like it.
+fn release(package: &str) -> Result<PathBuf> {
     setup::toolchain()?;
-    executables(&["build", "--release", "--package", "forwarder"])?
+    executables(&["build", "--release", "--package", package])?
         .into_iter()
-        .find(|executable| executable.target == "forwarder")
+        .find(|executable| executable.target == package && executable.kind == "bin")
         .map(|executable| executable.path)
-        .context("cargo built the package `forwarder` without its binary")
+        .with_context(|| format!("cargo built the package `{package}` without its binary"))
 }
 
 /// A binary or test binary that cargo made.

@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: the forwarder at work between network namespaces, on one machine, in a few seconds.
 
-mod cleanup;
 mod report;
 mod stage;
 
@@ -9,6 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use tests::{
+    interrupt,
     netns::{Prefix, remove_named, require_root},
     responder::{Server, pop3, pop3_client},
     scenario::S0,
@@ -52,10 +52,10 @@ pub fn run(args: DemoArgs) -> Result<()> {
         Prefix::unique()
     };
     let binary = crate::build::forwarder()?;
-    cleanup::on_signal(&prefix)?;
+    interrupt::on_signal(&prefix, || {})?;
     let outcome = show(&prefix, binary, args.keep);
     // After a signal the failure is only its echo, and the clean-up ends the process.
-    cleanup::finished();
+    interrupt::finished();
     outcome
 }
 

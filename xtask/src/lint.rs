@@ -69,6 +69,7 @@ fn host_clippy() -> Command {
         "clippy",
         "--quiet",
         "--workspace",
+        "--exclude=bench-ebpf",
         "--exclude=forwarder-ebpf",
         "--all-targets",
         "--",
@@ -84,7 +85,11 @@ fn ebpf_clippy(toolchain: &Toolchain) -> Option<Command> {
     let mut command = Command::new("rustup");
     command
         .args(["run", toolchain.name, "cargo", "clippy", "--quiet"])
-        .args(["--package=forwarder-ebpf", "--release"])
+        .args([
+            "--package=forwarder-ebpf",
+            "--package=bench-ebpf",
+            "--release",
+        ])
         .arg("--target=bpfel-unknown-none");
     if toolchain.name != LINKED {
         command.arg("-Zbuild-std=core");

@@ -1,5 +1,6 @@
 //! The repository's own commands. `cargo xtask help` lists them.
 
+mod bench;
 mod build;
 mod demo;
 mod lint;
@@ -21,6 +22,8 @@ enum Xtask {
     Setup(setup::SetupArgs),
     /// Show the forwarder at work
     Demo(demo::DemoArgs),
+    /// Measure the forwarder and its rivals side by side
+    Bench(bench::BenchArgs),
     /// Run the ladder of tests
     Test(test::TestArgs),
     /// Check formatting, clippy and the shape of the source
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let outcome = match Xtask::parse() {
         Xtask::Setup(args) => setup::run(args),
         Xtask::Demo(args) => demo::run(args),
+        Xtask::Bench(args) => bench::run(args),
         Xtask::Test(args) => test::run(args),
         Xtask::Lint => lint::main(),
         Xtask::Vm(args) => vm::run(args),

@@ -32,7 +32,9 @@ pub enum Scope {
     Build,
     /// And `ip`, which makes network namespaces
     Demo,
-    /// And rustfmt and clippy
+    /// And the rivals, and a font for plots
+    Bench,
+    /// rustfmt and clippy
     Lint,
     /// All of these, and every program the tests use
     Test,
@@ -52,6 +54,7 @@ pub fn ensure(scope: Scope) -> Result<()> {
     match scope {
         Scope::Build => Ok(()),
         Scope::Demo => debian::ensure(&["iproute2"]),
+        Scope::Bench => debian::ensure(&["iproute2", "iptables", "nftables", "fonts-dejavu-core"]),
         Scope::Lint => components(),
         Scope::Test => {
             components()?;

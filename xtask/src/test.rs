@@ -57,7 +57,9 @@ impl Rung {
 
     /// Whether a test binary belongs here; the file's name decides.
     fn owns(self, executable: &Executable) -> bool {
-        let integration = executable.kind == "test" && executable.package.ends_with("tests");
+        let package = &executable.package;
+        let integration =
+            executable.kind == "test" && (package.ends_with("tests") || package.ends_with("bench"));
         let rung = match executable.target.as_str() {
             name if integration && name.starts_with("prog_run") => Self::ProgRun,
             name if integration && name.starts_with("namespace") => Self::Namespace,
@@ -162,6 +164,7 @@ fn test_executables() -> Result<Vec<Executable>> {
         "--no-run",
         "--quiet",
         "--workspace",
+        "--exclude=bench-ebpf",
         "--exclude=forwarder-ebpf",
     ])?;
     executables.retain(|executable| executable.is_test);
@@ -210,7 +213,7 @@ fn doc_tests() -> Result<Tally> {
     let mut command = Command::new("cargo");
     command
         .args(["test", "--quiet", "--doc", "--workspace"])
-        .arg("--exclude=forwarder-ebpf")
+        .args(["--exclude=bench-ebpf", "--exclude=forwarder-ebpf"])
         .current_dir(setup::root());
     tally::run("documentation", &mut command).context("the documentation's examples")
 }

@@ -1,4 +1,4 @@
-//! Which compiler and linker build the eBPF crate. `forwarder/build.rs` includes this file by its path, so that a
+//! Which compiler and linker build the eBPF crate. The build scripts include this file by its path, so that a
 //! plain `cargo build` and `cargo xtask setup` can never disagree; it uses nothing but `std` for that reason.
 
 use std::{

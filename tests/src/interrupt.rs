@@ -16,7 +16,8 @@ use nix::{
     sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
     unistd::pipe,
 };
-use tests::{
+
+use crate::{
     netns::{Prefix, remove_named},
     process::wait_until,
 };
@@ -31,8 +32,11 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 static FINISHED: AtomicBool = AtomicBool::new(false);
 
-/// From now on SIGINT, SIGTERM and SIGHUP remove what bears the prefix and end the process.
-pub fn on_signal(prefix: &Prefix) -> Result<()> {
+/// From now on SIGINT, SIGTERM and SIGHUP remove what bears the prefix, do what `besides` does, and end the process.
+///
+/// # Errors
+/// If the kernel refuses a pipe or a handler.
+pub fn on_signal(prefix: &Prefix, besides: impl FnOnce() + Send + 'static) -> Result<()> {
     // Not a blocked signal and sigwait(): children would inherit the mask and not hear SIGTERM.
     let (reader, writer) = pipe().context("making a pipe")?;
     WAKE.store(writer.into_raw_fd(), Ordering::Relaxed);
@@ -46,7 +50,7 @@ pub fn on_signal(prefix: &Prefix) -> Result<()> {
         unsafe { sigaction(signal, &action) }.with_context(|| format!("handling {signal}"))?;
     }
     let prefix = prefix.clone();
-    std::thread::spawn(move || remove_on_wake(reader, &prefix));
+    std::thread::spawn(move || remove_on_wake(reader, &prefix, besides));
     Ok(())
 }
 
@@ -57,18 +61,19 @@ extern "C" fn wake(signal: libc::c_int) {
     unsafe { libc::write(WAKE.load(Ordering::Relaxed), (&raw const byte).cast(), 1) };
 }
 
-fn remove_on_wake(reader: OwnedFd, prefix: &Prefix) {
+fn remove_on_wake(reader: OwnedFd, prefix: &Prefix, besides: impl FnOnce()) {
     let mut signal = [0];
     if File::from(reader).read_exact(&mut signal).is_err() {
         return;
     }
     eprintln!("\ninterrupted; taking everything down");
     // Again and again, as the main thread may be making the next namespace right now.
-    let _ = wait_until("the end of the demonstration", NOTICE, || {
+    let _ = wait_until("the end of what was interrupted", NOTICE, || {
         remove_named(prefix);
         FINISHED.load(Ordering::Relaxed)
     });
     remove_named(prefix);
+    besides();
     // As a shell reports a process that died of the signal.
     std::process::exit(128 + i32::from(signal[0]));
 }

@@ -1,0 +1,10 @@
+//! Builds the crate of the eBPF programs.
+
+use std::process::ExitCode;
+
+#[path = "../xtask/src/build_script.rs"]
+mod build_script;
+
+fn main() -> ExitCode {
+    build_script::run("bench-ebpf", "../bench-ebpf")
+}

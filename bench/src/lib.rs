@@ -1,0 +1,21 @@
+//! The forwarder and its rivals, measured side by side between network namespaces.
+
+pub mod compare;
+pub mod conntrack;
+pub mod gateway;
+pub mod hosts;
+pub mod measure;
+pub mod napi;
+pub mod net;
+pub mod phases;
+pub mod plan;
+pub mod plot;
+pub mod programs;
+pub mod results;
+pub mod rig;
+pub mod session;
+pub mod stats;
+pub mod table;
+
+#[path = "../../bench-ebpf/src/wire.rs"]
+pub mod wire;

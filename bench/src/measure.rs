@@ -1,0 +1,112 @@
+//! What is measured, and in which unit.
+
+use serde::{Deserialize, Serialize};
+
+/// Something that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// Packets of known flows.
+    Rate,
+    /// The gateway's CPU for each of them.
+    Cost,
+    /// New flows.
+    Open,
+    /// The gateway's CPU for each of them.
+    OpenCost,
+    /// The gateway's CPU for a packet that no rule is about, and that the kernel forwards.
+    Foreign,
+    /// From the generator to the sink.
+    Latency,
+    /// Connections whose sender makes frames of wire size.
+    WireTcp,
+    /// Connections whose sender makes super-packets.
+    BulkTcp,
+    /// Connect, request, response, close.
+    Requests,
+    /// What a flow takes.
+    Memory,
+    /// Making a gateway ready, and changing its rules.
+    Setup,
+    /// How much others had of the gateway's CPU while it wanted it.
+    Disturbance,
+}
+
+impl Measure {
+    /// All, in the order of tables.
+    pub const ALL: [Self; 12] = [
+        Self::Rate,
+        Self::Cost,
+        Self::Open,
+        Self::OpenCost,
+        Self::Foreign,
+        Self::Latency,
+        Self::WireTcp,
+        Self::BulkTcp,
+        Self::Requests,
+        Self::Memory,
+        Self::Setup,
+        Self::Disturbance,
+    ];
+
+    /// Its heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Rate => "packets a second, known flows at random",
+            Self::Cost => "gateway CPU per packet, sink included",
+            Self::Open => "new flows a second",
+            Self::OpenCost => "gateway CPU per new flow, sink included",
+            Self::Foreign => "gateway CPU per packet that is not ours",
+            Self::Latency => "latency, generator to sink",
+            Self::WireTcp => "TCP, frames of wire size",
+            Self::BulkTcp => "TCP, super-packets",
+            Self::Requests => "connect, request, response, close",
+            Self::Memory => "memory per flow",
+            Self::Setup => "times",
+            Self::Disturbance => "what others took of the gateway's CPU",
+        }
+    }
+
+    /// Its unit; values are in it.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Rate | Self::Open | Self::Requests => "1/s",
+            Self::Cost | Self::OpenCost | Self::Foreign => "ns",
+            Self::Latency => "µs",
+            Self::WireTcp | Self::BulkTcp => "Gb/s",
+            Self::Memory => "B",
+            Self::Setup => "ms",
+            Self::Disturbance => "%",
+        }
+    }
+
+    /// Whether more is better.
+    #[must_use]
+    pub fn more_is_better(self) -> bool {
+        matches!(
+            self,
+            Self::Rate | Self::Open | Self::WireTcp | Self::BulkTcp | Self::Requests
+        )
+    }
+
+    /// What the file calls it.
+    #[must_use]
+    pub fn word(self) -> String {
+        let value = serde_json::to_value(self).unwrap_or_default();
+        value.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The case with whose baseline a case is compared: how many rules there are is the candidates' affair, so
+    /// everything is compared with a single one, where that was measured in the same rounds.
+    #[must_use]
+    pub fn baseline(self, case: &str) -> &str {
+        match (self, case) {
+            (Self::Rate | Self::Cost, "1k flows, 1k rules" | "1k flows, 10k rules") => "1k flows",
+            (Self::Open | Self::OpenCost, "UDP, 1k rules" | "UDP, 10k rules") => "UDP, 1 rule",
+            (Self::Open | Self::OpenCost, "TCP SYN, 10k rules") => "TCP SYN, 1 rule",
+            _ => case,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The gateway's CPU: its NAPI in a thread of its own, on a core of its own.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+use tests::netns::Namespace;
+
+/// The kernel thread that does the receiving of one device.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    pid: Pid,
+}
+
+impl Thread {
+    /// Has the device receive in a thread, on a CPU. It must have NAPI by now: GRO, or an XDP program.
+    ///
+    /// # Errors
+    /// If the device cannot, or the thread does not show up.
+    pub fn of(namespace: &Namespace, device: &str, cpu: usize) -> Result<Self> {
+        let known = candidates(device);
+        namespace
+            .run(|| switch_on(device))?
+            .with_context(|| format!("giving {device} a thread"))?;
+        let fresh = |pid: &Pid| !known.contains(pid);
+        let pid = candidates(device).into_iter().find(fresh);
+        let pid =
+            pid.with_context(|| format!("the kernel has made no NAPI thread for {device}"))?;
+        pin(pid, cpu)?;
+        // Others want this CPU too; the less they get of it the less they show.
+        // SAFETY: no memory is involved.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.as_raw().cast_unsigned(), -20) };
+        Ok(Self { pid })
+    }
+
+    /// How long it has run so far, what softirqs took in its time included, and how long it has waited for its CPU
+    /// because others had it.
+    ///
+    /// # Errors
+    /// If it is gone, which it is when its device has lost NAPI in between.
+    pub fn times(&self) -> Result<[Duration; 2]> {
+        let path = format!("/proc/{}/schedstat", self.pid);
+        let text = fs::read_to_string(&path).context("the NAPI thread is gone")?;
+        let words: Option<Vec<u64>> = text.split_whitespace().map(|it| it.parse().ok()).collect();
+        match words.as_deref() {
+            Some(&[ran, waited, ..]) => Ok([ran, waited].map(Duration::from_nanos)),
+            _ => anyhow::bail!("{path} has {text:?}"),
+        }
+    }
+}
+
+/// Puts a thread on a CPU; the calling one for PID 0.
+///
+/// # Errors
+/// If there is no such CPU.
+pub fn pin(pid: Pid, cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(pid, &set).with_context(|| format!("pinning a thread to CPU {cpu}"))
+}
+
+/// sysfs shows the devices of the namespace it was mounted in, so this takes a mount of its own; the calling thread
+/// ends soon.
+fn switch_on(device: &str) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none)?;
+    let path = Path::new("/sys/class/net").join(device).join("threaded");
+    fs::write(&path, "1").with_context(|| format!("writing {}", path.display()))
+}
+
+/// NAPI threads of devices of this name, in any namespace.
+fn candidates(device: &str) -> Vec<Pid> {
+    let start = format!("napi/{device}-");
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.starts_with(&start))
+        })
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// Keeps a thread, and what it starts from now on, off a CPU, if there is another one.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn leave(pid: Pid, cpu: usize) -> Result<()> {
+    let mut set = sched_getaffinity(pid)?;
+    set.unset(cpu)?;
+    let empty = (0..CpuSet::count()).all(|cpu| !set.is_set(cpu).unwrap_or(false));
+    if empty {
+        return Ok(());
+    }
+    sched_setaffinity(pid, &set).with_context(|| format!("keeping a thread off CPU {cpu}"))
+}
