@@ -1,7 +1,8 @@
 //! The bench's own programs.
 //!
 //! `generator` makes packets out of the live frames of a test run, `sink` counts what arrives, `ceiling` is a gateway
-//! that does no more than any gateway must, and the empty programs are what running nothing costs.
+//! that does no more than any gateway must, `probe` makes packets and has another program look at them, and the empty
+//! programs are what running nothing costs.
 #![no_std]
 #![no_main]
 
@@ -10,11 +11,11 @@ mod wire;
 use aya_ebpf::{
     bindings::{
         TC_ACT_UNSPEC,
-        xdp_action::{XDP_DROP, XDP_PASS},
+        xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS},
     },
     helpers::{bpf_ktime_get_ns, bpf_redirect},
     macros::{classifier, map, xdp},
-    maps::Array,
+    maps::{Array, ProgramArray},
     programs::{TcContext, XdpContext},
 };
 
@@ -42,6 +43,10 @@ static COUNTED: Array<Counted> = Array::with_max_entries(1, 0);
 /// How long packets with stamps were on their way.
 #[map]
 static LATENCY: Array<u64> = Array::with_max_entries(BUCKETS, 0);
+
+/// Whom the probe calls.
+#[map]
+static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// The way through the ceiling.
 #[map]
@@ -75,6 +80,37 @@ pub fn generator_v4(context: XdpContext) -> u32 {
 #[xdp]
 pub fn generator_v6(context: XdpContext) -> u32 {
     generate::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_DROP)
+}
+
+/// Has the program in [`TARGET`] look at the next packet of [`PLAN`], over IPv4.
+#[xdp]
+pub fn probe_v4(context: XdpContext) -> u32 {
+    probe::<{ LENGTH_V4 / 4 }>(&context, &V4).unwrap_or(XDP_ABORTED)
+}
+
+/// The same over IPv6.
+#[xdp]
+pub fn probe_v6(context: XdpContext) -> u32 {
+    probe::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_ABORTED)
+}
+
+#[inline(always)]
+fn probe<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
+    let start = context.data();
+    if start + WORDS * 4 > context.data_end() {
+        return None;
+    }
+    // SAFETY: the map lives as long as the program.
+    let plan = unsafe { &*PLAN.get_ptr(0)? };
+    // SAFETY: as above, and the probe runs in one thread.
+    let progress = unsafe { &mut *PROGRESS.get_ptr_mut(0)? };
+    let fields = plan.fields(choose(plan, progress));
+    // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
+    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, 0) };
+    progress.sent += 1;
+    // SAFETY: nothing here has a destructor that would be skipped.
+    unsafe { TARGET.tail_call(context, 0) };
+    None
 }
 
 /// A frame that is not sent is dropped, which gives it back to the test run at once: waiting is dropping.

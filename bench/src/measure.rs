@@ -10,6 +10,8 @@ pub enum Measure {
     Rate,
     /// The gateway's CPU for each of them.
     Cost,
+    /// The program alone, by test run, less what an empty one takes.
+    Program,
     /// New flows.
     Open,
     /// The gateway's CPU for each of them.
@@ -34,9 +36,10 @@ pub enum Measure {
 
 impl Measure {
     /// All, in the order of tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Rate,
         Self::Cost,
+        Self::Program,
         Self::Open,
         Self::OpenCost,
         Self::Foreign,
@@ -55,6 +58,7 @@ impl Measure {
         match self {
             Self::Rate => "packets a second, known flows at random",
             Self::Cost => "gateway CPU per packet, sink included",
+            Self::Program => "program by test run, less an empty one",
             Self::Open => "new flows a second",
             Self::OpenCost => "gateway CPU per new flow, sink included",
             Self::Foreign => "gateway CPU per packet that is not ours",
@@ -73,7 +77,7 @@ impl Measure {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Rate | Self::Open | Self::Requests => "1/s",
-            Self::Cost | Self::OpenCost | Self::Foreign => "ns",
+            Self::Cost | Self::Program | Self::OpenCost | Self::Foreign => "ns",
             Self::Latency => "µs",
             Self::WireTcp | Self::BulkTcp => "Gb/s",
             Self::Memory => "B",

@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, MapData},
-    programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode},
+    maps::{Array, MapData, ProgramArray},
+    programs::{
+        ProgramError, ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode,
+    },
 };
 
 use crate::wire::{BUCKETS, Counted, Expected, LENGTH_V6, Plan, Progress};
@@ -57,7 +59,15 @@ impl Programs {
     /// If the kernel refuses one.
     pub fn load() -> Result<Self> {
         let mut ebpf = Ebpf::load(OBJECT).context("loading the bench's programs")?;
-        for name in ["generator_v4", "generator_v6", "sink", "ceiling"] {
+        for name in [
+            "generator_v4",
+            "generator_v6",
+            "probe_v4",
+            "probe_v6",
+            "sink",
+            "ceiling",
+            "empty",
+        ] {
             xdp(&mut ebpf, name)?
                 .load()
                 .with_context(|| format!("the kernel refuses the program `{name}`"))?;
@@ -143,6 +153,39 @@ impl Programs {
             ..TestRunOptions::new()
         })?;
         Ok((result.return_value, packet))
+    }
+
+    /// Has the probe make `packets` packets of the plan and a program look at each, as if they had come in by the device
+    /// `ingress` of the calling thread's namespace. Returns the nanoseconds that one took and the last verdict.
+    ///
+    /// # Errors
+    /// If the kernel refuses to.
+    pub fn probe(
+        &mut self,
+        target: Option<&ProgramFd>,
+        length: usize,
+        ingress: u32,
+        packets: u32,
+    ) -> Result<(f64, u32)> {
+        let empty = xdp(&mut self.ebpf, "empty")?.fd()?.try_clone()?;
+        let map = self.ebpf.map_mut("TARGET").context("no map `TARGET`")?;
+        let mut map: ProgramArray<&mut MapData> = map.try_into()?;
+        map.set(0, target.unwrap_or(&empty), 0)
+            .context("the kernel refuses to call the program")?;
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, u32::try_from(length)?, 0, ingress, 0, 0].map(u32::to_ne_bytes);
+        let name = if length == LENGTH_V6 {
+            "probe_v6"
+        } else {
+            "probe_v4"
+        };
+        let result = xdp(&mut self.ebpf, name)?.test_run(TestRunOptions {
+            data_in: Some(&vec![0; length]),
+            ctx_in: Some(context.as_flattened()),
+            repeat: packets,
+            ..TestRunOptions::new()
+        })?;
+        Ok((result.duration.as_secs_f64() * 1e9, result.return_value))
     }
 
     /// The program for frames of this length.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{flows, in_turn, latency, memory, rules, setup};
+use super::{flows, in_turn, latency, memory, program, rules, setup};
 use crate::gateway::{Order, Protocol};
 use crate::measure::Measure;
 use crate::plan::{Kind, Traffic};
@@ -45,6 +45,7 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
         for &count in axis {
             known(session, &mut single, round, count);
         }
+        program::round(session, &mut single, axis);
         foreign(session, &mut single, round);
         for contenders in &mut others {
             known(session, contenders, round, FEW);

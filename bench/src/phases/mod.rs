@@ -3,6 +3,7 @@
 mod datagrams;
 mod latency;
 mod memory;
+mod program;
 mod setup;
 mod streams;
 mod syn;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::datagrams::{PORTS, known};
+use super::program;
 use crate::gateway::{Order, Protocol};
 use crate::plan::Kind;
 use crate::session::Session;
@@ -24,6 +25,7 @@ pub(super) fn run(session: &mut Session) -> Result<()> {
     }
     for round in 0..session.rounds {
         known(session, &mut contenders, round, FLOWS);
+        program::round(session, &mut contenders, &[FLOWS]);
     }
     Ok(())
 }
