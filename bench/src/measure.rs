@@ -28,8 +28,8 @@ pub enum Measure {
     Memory,
     /// Making a gateway ready, and changing its rules.
     Setup,
-    /// How much others had of the gateway's CPU while it wanted it.
-    Disturbance,
+    /// How much of a flood's time the gateway was not at work.
+    Idle,
 }
 
 impl Measure {
@@ -46,7 +46,7 @@ impl Measure {
         Self::Requests,
         Self::Memory,
         Self::Setup,
-        Self::Disturbance,
+        Self::Idle,
     ];
 
     /// Its heading.
@@ -64,7 +64,7 @@ impl Measure {
             Self::Requests => "connect, request, response, close",
             Self::Memory => "memory per flow",
             Self::Setup => "times",
-            Self::Disturbance => "what others took of the gateway's CPU",
+            Self::Idle => "time without work in a flood",
         }
     }
 
@@ -78,7 +78,7 @@ impl Measure {
             Self::WireTcp | Self::BulkTcp => "Gb/s",
             Self::Memory => "B",
             Self::Setup => "ms",
-            Self::Disturbance => "%",
+            Self::Idle => "%",
         }
     }
 

@@ -71,10 +71,11 @@ impl Passage {
         self.packets as f64 / self.time.saturating_sub(self.waited).as_secs_f64()
     }
 
-    /// The part of the time that others took.
+    /// The part of the time in which the gateway was not at work. In a flood it always has work: then it, or the
+    /// generator, did not have its CPU.
     #[must_use]
-    pub fn disturbance(&self) -> f64 {
-        self.waited.as_secs_f64() / self.time.as_secs_f64()
+    pub fn idle(&self) -> f64 {
+        (1.0 - self.cpu.as_secs_f64() / self.time.as_secs_f64()).max(0.0)
     }
 
     /// Nanoseconds of the gateway's CPU for each packet.
@@ -157,6 +158,7 @@ impl Rig {
             let generate = move || -> Result<()> {
                 let _ = sender.send(gettid());
                 napi::pin(Pid::from_raw(0), cpu)?;
+                napi::prefer(Pid::from_raw(0));
                 while !run.stop.load(Ordering::Relaxed) {
                     programs.generate(&frame, traffic.stamp)?;
                 }
