@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, gettid};
 use tests::netns::{Prefix, Reception, Wire};
@@ -190,7 +190,11 @@ impl Rig {
         time: Duration,
     ) -> Result<Passage> {
         let thread = *self.threads.first().context("the gateway has no CPU yet")?;
+        let idle = self.programs.counted()?.packets;
         self.during(traffic, expected, |programs| {
+            // On a busy machine the generator may not have its CPU at once.
+            let arrived = || programs.counted().is_ok_and(|it| it.packets != idle);
+            wait_until("the arrival of a packet", FIRST, arrived)?;
             std::thread::sleep(time / 4);
             let look = || -> Result<(Instant, Counted, Progress, [Duration; 2])> {
                 Ok((
@@ -203,6 +207,10 @@ impl Rig {
             let before = look()?;
             std::thread::sleep(time);
             let after = look()?;
+            ensure!(
+                after.1.packets != before.1.packets,
+                "no packet arrived within {time:?}"
+            );
             Ok(Passage {
                 time: after.0 - before.0,
                 packets: after.1.packets - before.1.packets,
@@ -245,6 +253,9 @@ impl Rig {
         })
     }
 }
+
+/// How long the first packet may take.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// How long a packet may still be on its way when all are sent.
 const LAST: Duration = Duration::from_millis(20);
