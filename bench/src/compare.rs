@@ -53,9 +53,7 @@ pub fn render(old: &Results, new: &Results) -> String {
     if old.machine != new.machine {
         text += "another machine: only the quotients with the baseline (×) say anything\n";
     }
-    let shown = Measure::ALL
-        .into_iter()
-        .filter(|it| *it != Measure::Disturbance);
+    let shown = Measure::ALL.into_iter().filter(|it| *it != Measure::Idle);
     for measure in shown {
         for case in new.cases(measure) {
             let lines: Vec<_> = new

@@ -30,8 +30,8 @@ pub enum Measure {
     Memory,
     /// Making a gateway ready, and changing its rules.
     Setup,
-    /// How much others had of the gateway's CPU while it wanted it.
-    Disturbance,
+    /// How much of a flood's time the gateway was not at work.
+    Idle,
 }
 
 impl Measure {
@@ -49,7 +49,7 @@ impl Measure {
         Self::Requests,
         Self::Memory,
         Self::Setup,
-        Self::Disturbance,
+        Self::Idle,
     ];
 
     /// Its heading.
@@ -68,7 +68,7 @@ impl Measure {
             Self::Requests => "connect, request, response, close",
             Self::Memory => "memory per flow",
             Self::Setup => "times",
-            Self::Disturbance => "what others took of the gateway's CPU",
+            Self::Idle => "time without work in a flood",
         }
     }
 
@@ -82,7 +82,7 @@ impl Measure {
             Self::WireTcp | Self::BulkTcp => "Gb/s",
             Self::Memory => "B",
             Self::Setup => "ms",
-            Self::Disturbance => "%",
+            Self::Idle => "%",
         }
     }
 

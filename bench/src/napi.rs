@@ -31,9 +31,7 @@ impl Thread {
         let pid =
             pid.with_context(|| format!("the kernel has made no NAPI thread for {device}"))?;
         pin(pid, cpu)?;
-        // Others want this CPU too; the less they get of it the less they show.
-        // SAFETY: no memory is involved.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.as_raw().cast_unsigned(), -20) };
+        prefer(pid);
         Ok(Self { pid })
     }
 
@@ -61,6 +59,13 @@ pub fn pin(pid: Pid, cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu)?;
     sched_setaffinity(pid, &set).with_context(|| format!("pinning a thread to CPU {cpu}"))
+}
+
+/// Gives a thread priority over others that want its CPU, the calling one for PID 0: the less they get of it the less
+/// they show. Where that is not allowed it is done without.
+pub fn prefer(pid: Pid) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.as_raw().cast_unsigned(), -20) };
 }
 
 /// sysfs shows the devices of the namespace it was mounted in, so this takes a mount of its own; the calling thread

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, gettid};
 use tests::netns::{Prefix, Reception, Wire};
@@ -71,10 +71,11 @@ impl Passage {
         self.packets as f64 / self.time.saturating_sub(self.waited).as_secs_f64()
     }
 
-    /// The part of the time that others took.
+    /// The part of the time in which the gateway was not at work. In a flood it always has work: then it, or the
+    /// generator, did not have its CPU.
     #[must_use]
-    pub fn disturbance(&self) -> f64 {
-        self.waited.as_secs_f64() / self.time.as_secs_f64()
+    pub fn idle(&self) -> f64 {
+        (1.0 - self.cpu.as_secs_f64() / self.time.as_secs_f64()).max(0.0)
     }
 
     /// Nanoseconds of the gateway's CPU for each packet.
@@ -157,6 +158,7 @@ impl Rig {
             let generate = move || -> Result<()> {
                 let _ = sender.send(gettid());
                 napi::pin(Pid::from_raw(0), cpu)?;
+                napi::prefer(Pid::from_raw(0));
                 while !run.stop.load(Ordering::Relaxed) {
                     programs.generate(&frame, traffic.stamp)?;
                 }
@@ -188,7 +190,11 @@ impl Rig {
         time: Duration,
     ) -> Result<Passage> {
         let thread = *self.threads.first().context("the gateway has no CPU yet")?;
+        let idle = self.programs.counted()?.packets;
         self.during(traffic, expected, |programs| {
+            // On a busy machine the generator may not have its CPU at once.
+            let arrived = || programs.counted().is_ok_and(|it| it.packets != idle);
+            wait_until("the arrival of a packet", FIRST, arrived)?;
             std::thread::sleep(time / 4);
             let look = || -> Result<(Instant, Counted, Progress, [Duration; 2])> {
                 Ok((
@@ -201,6 +207,10 @@ impl Rig {
             let before = look()?;
             std::thread::sleep(time);
             let after = look()?;
+            ensure!(
+                after.1.packets != before.1.packets,
+                "no packet arrived within {time:?}"
+            );
             Ok(Passage {
                 time: after.0 - before.0,
                 packets: after.1.packets - before.1.packets,
@@ -243,6 +253,9 @@ impl Rig {
         })
     }
 }
+
+/// How long the first packet may take.
+const FIRST: Duration = Duration::from_secs(2);
 
 /// How long a packet may still be on its way when all are sent.
 const LAST: Duration = Duration::from_millis(20);

@@ -19,10 +19,8 @@ pub fn render(results: &Results) -> String {
         results.rounds,
         Candidate::BASELINE,
     );
-    text += &disturbance(results);
-    let shown = Measure::ALL
-        .into_iter()
-        .filter(|it| *it != Measure::Disturbance);
+    text += &idle(results);
+    let shown = Measure::ALL.into_iter().filter(|it| *it != Measure::Idle);
     for measure in shown {
         for case in results.cases(measure) {
             let _ = write!(text, "\n{} ({}): {case}\n", measure.title(), measure.unit());
@@ -44,14 +42,14 @@ pub fn render(results: &Results) -> String {
 }
 
 /// How busy the machine was with other things.
-fn disturbance(results: &Results) -> String {
+fn idle(results: &Results) -> String {
     let cells = results.cells.iter();
-    let all = cells.filter(|cell| cell.measure == Measure::Disturbance);
+    let all = cells.filter(|cell| cell.measure == Measure::Idle);
     let summary = Summary::of(all.flat_map(|cell| cell.samples.iter().copied().flatten()));
     summary.map_or_else(String::new, |it| {
         format!(
-            "others took {:.0} % of the gateway's CPU while it wanted it [{:.0}, {:.0}]; above a few per cent trust \
-             CPU per packet, not packets a second\n",
+            "in a flood the gateway was without work {:.0} % of the time [{:.0}, {:.0}]: above a few per cent others had its \
+             CPU or the generator's, and CPU per packet is to be trusted, not packets a second\n",
             it.median, it.min, it.max
         )
     })

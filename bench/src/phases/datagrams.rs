@@ -75,8 +75,8 @@ pub(super) fn known(session: &mut Session, contenders: &mut [Contender], round: 
         };
         let traffic = contender.traffic(count);
         let passage = contender.measure(&traffic, session.time());
-        let passage = passage.map(|it| [it.rate(), it.cost(), it.disturbance() * 100.0]);
-        let measures = [Measure::Rate, Measure::Cost, Measure::Disturbance];
+        let passage = passage.map(|it| [it.rate(), it.cost(), it.idle() * 100.0]);
+        let measures = [Measure::Rate, Measure::Cost, Measure::Idle];
         session.record_all(measures, &case, contender.candidate, passage);
     }
 }

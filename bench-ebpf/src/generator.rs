@@ -1,0 +1,136 @@
+//! The generator: packets out of the live frames of a test run.
+
+use aya_ebpf::{
+    bindings::xdp_action::XDP_DROP,
+    helpers::{bpf_ktime_get_ns, bpf_redirect},
+    macros::{map, xdp},
+    maps::Array,
+    programs::XdpContext,
+};
+
+use crate::{
+    sink::COUNTED,
+    wire::{LENGTH_V4, LENGTH_V6, Offsets, Plan, Progress, V4, V6},
+};
+
+/// What to send.
+#[map]
+pub static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
+
+/// How far that is.
+#[map]
+pub static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
+
+/// How long packets are waited for before they count as lost; the scheduler may hold a gateway up for a while.
+const PATIENCE: u64 = 50_000_000;
+
+/// A pause after which the generator does not try to catch up.
+const BEHIND: u64 = 200_000;
+
+/// Sends what [`PLAN`] says, over IPv4.
+#[xdp]
+pub fn generator_v4(context: XdpContext) -> u32 {
+    generate::<{ LENGTH_V4 / 4 }>(&context, &V4).unwrap_or(XDP_DROP)
+}
+
+/// The same over IPv6.
+#[xdp]
+pub fn generator_v6(context: XdpContext) -> u32 {
+    generate::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_DROP)
+}
+
+/// A frame that is not sent is dropped, which gives it back to the test run at once: waiting is dropping.
+#[inline(always)]
+fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
+    let start = context.data();
+    if start + WORDS * 4 > context.data_end() {
+        return None;
+    }
+    // SAFETY: the map lives as long as the program.
+    let plan = unsafe { &*PLAN.get_ptr(0)? };
+    // SAFETY: as above, and the generator runs in one thread.
+    let progress = unsafe { &mut *PROGRESS.get_ptr_mut(0)? };
+    if plan.limit != 0 && progress.sent >= plan.limit {
+        return None;
+    }
+    if plan.window != 0 {
+        keep_window(plan.window, progress)?;
+    }
+    let mut now = 0;
+    if plan.gap != 0 || plan.stamp != 0 {
+        // SAFETY: the helper has no conditions.
+        now = unsafe { bpf_ktime_get_ns() };
+    }
+    if plan.gap != 0 {
+        keep_time(plan.gap, progress, now)?;
+    }
+    let fields = plan.fields(choose(plan, progress));
+    let stamp = if plan.stamp != 0 { now } else { 0 };
+    // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
+    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, stamp) };
+    // SAFETY: the helper has no conditions.
+    let moment = || unsafe { bpf_ktime_get_ns() };
+    if progress.sent == 0 {
+        progress.first = moment();
+    }
+    progress.sent += 1;
+    if progress.sent == plan.limit {
+        progress.last = moment();
+    }
+    // SAFETY: the helper has no conditions.
+    Some(unsafe { bpf_redirect(plan.device, 0) } as u32)
+}
+
+/// `None` while too many packets are on their way.
+#[inline(always)]
+fn keep_window(window: u32, progress: &mut Progress) -> Option<()> {
+    // SAFETY: the map lives as long as the program; what the sink writes at the same time may be seen later.
+    let counted = unsafe { &*COUNTED.get_ptr(0)? };
+    let received = counted.packets + counted.others;
+    let away = progress.sent.wrapping_sub(received + progress.lost);
+    // Negative when packets arrive that had been given up.
+    if (away as i64) < i64::from(window) {
+        return Some(());
+    }
+    // SAFETY: the helper has no conditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // The first time there is nothing to compare with.
+    if received != progress.received || progress.since == 0 {
+        progress.received = received;
+        progress.since = now;
+    } else if now - progress.since > PATIENCE {
+        progress.lost += away;
+        progress.since = now;
+    }
+    None
+}
+
+/// `None` until the next packet is due.
+#[inline(always)]
+fn keep_time(gap: u32, progress: &mut Progress, now: u64) -> Option<()> {
+    if now < progress.next {
+        return None;
+    }
+    if now - progress.next > BEHIND {
+        progress.next = now;
+    }
+    progress.next += u64::from(gap);
+    Some(())
+}
+
+#[inline(always)]
+pub fn choose(plan: &Plan, progress: &mut Progress) -> u32 {
+    if plan.random != 0 {
+        // Marsaglia's xorshift; a helper call would cost more than the rest.
+        let mut state = progress.random;
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        progress.random = state;
+        return ((u64::from(state) * u64::from(plan.flows)) >> 32) as u32;
+    }
+    let index = progress.index;
+    let next = index + 1;
+    progress.index = if next >= plan.flows { 0 } else { next };
+    index
+}
