@@ -1,11 +1,11 @@
-//! Gateways that do as little as can be.
+//! A gateway that does as little as can be.
 
 use aya_ebpf::{
-    bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS},
+    bindings::xdp_action::XDP_PASS,
     helpers::bpf_redirect,
-    macros::{classifier, map, xdp},
+    macros::{map, xdp},
     maps::Array,
-    programs::{TcContext, XdpContext},
+    programs::XdpContext,
 };
 
 use crate::half;
@@ -45,16 +45,4 @@ fn pass_through(context: &XdpContext) -> Option<u32> {
     }
     // SAFETY: the helper has no conditions.
     Some(unsafe { bpf_redirect(way.device, 0) } as u32)
-}
-
-/// What an XDP program costs that does nothing.
-#[xdp]
-pub fn empty(_: XdpContext) -> u32 {
-    XDP_PASS
-}
-
-/// What a TC program costs that does nothing.
-#[classifier]
-pub fn empty_tc(_: TcContext) -> i32 {
-    TC_ACT_UNSPEC
 }

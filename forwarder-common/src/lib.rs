@@ -11,6 +11,7 @@ pub mod address;
 pub mod answer;
 pub mod cache;
 pub mod checksum;
+pub mod concern;
 pub mod device;
 pub mod ethernet;
 pub mod flow;

@@ -180,8 +180,8 @@ pub fn packet<A: Network, F: Frame>(
     Ok(assemble(frame, link, header, &segment)?)
 }
 
-/// The packet behind `link` if it is of the commonest kind: TCP in the middle of a connection or UDP, whole, without
-/// options and extension headers. What is of another kind or in any way wrong is none, and [`header`] and [`packet`]
+/// The packet behind `link` if it is of the commonest kind: TCP or UDP, whole, without tag, options and extension
+/// headers. What is of another kind or in any way wrong is none, and [`header`] and [`packet`]
 /// say why. Addresses are not looked at: no flow has one that is wrong. Nor is what only a new flow needs.
 #[inline(always)]
 pub fn plain<A: Network, F: Frame>(frame: &F, link: &Link) -> Option<Packet<A>> {
@@ -205,9 +205,6 @@ pub fn plain<A: Network, F: Frame>(frame: &F, link: &Link) -> Option<Packet<A>> 
         UDP => udp(frame, offset, room, false).ok()?,
         _ => return None,
     };
-    if header.hops <= 1 || segment.flags.changes_state() {
-        return None;
-    }
     assemble(frame, &link, &header, &segment).ok()
 }
 

@@ -5,7 +5,7 @@ use forwarder_common::{
     cache::{CacheState, Cached, FRESH},
     flow::{FlowEntry, FlowKey},
     frame::Transport,
-    parse::{self, Link, Packet},
+    parse::Packet,
     rewrite::{self, Hop},
     settings::Settings,
     tcp::Seen,
@@ -19,10 +19,16 @@ use crate::{
     pipeline,
 };
 
-/// Sends the packet if its flow is in the cache. Else nothing has happened.
+/// Sends a plain packet if its flow is in the cache. Else nothing has happened.
 #[inline(always)]
-pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link, settings: &Settings) -> Option<i32> {
-    let packet: Packet<A> = parse::plain(hook, link)?;
+pub fn run<H: Hook, A: Family>(
+    hook: &mut H,
+    packet: &Packet<A>,
+    settings: &Settings,
+) -> Option<i32> {
+    if packet.hops <= 1 || packet.flags.changes_state() {
+        return None;
+    }
     let state = CACHE_STATE.get(0)?;
     let cached = place::<A>(state, &packet.key)?;
     let now = pipeline::now() as u32;

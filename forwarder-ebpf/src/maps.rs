@@ -9,6 +9,7 @@ use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
     cache::{CacheState, Cached},
+    concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
@@ -55,6 +56,8 @@ pub trait Family: Writer {
     const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
     /// What is in use of the flow tables, for each CPU. Placeholder size.
     const CACHE: &'static Array<Cached<Self>>;
+    /// See [`forwarder_common::concern`].
+    const CONCERNS: &'static Array<u64>;
     /// Room for two entries.
     const ENTRIES: &'static PerCpuArray<Entries<Self>>;
 
@@ -110,7 +113,7 @@ pub struct Entries<A> {
 macro_rules! family {
     ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
-     $datagrams:ident, $held:ident, $cache:ident, $entries:ident) => {
+     $datagrams:ident, $held:ident, $cache:ident, $concerns:ident, $entries:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
             HashMap::with_max_entries(2, 0);
@@ -144,6 +147,8 @@ macro_rules! family {
         #[map]
         static $cache: Array<Cached<$family>> = Array::with_max_entries(2, BPF_F_MMAPABLE);
         #[map]
+        static $concerns: Array<u64> = Array::with_max_entries(ALL_WORDS, 0);
+        #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
 
         impl Family for $family {
@@ -160,6 +165,7 @@ macro_rules! family {
             const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram> = &$datagrams;
             const HELD: &'static LruHashMap<HeldKey<Self>, Held> = &$held;
             const CACHE: &'static Array<Cached<Self>> = &$cache;
+            const CONCERNS: &'static Array<u64> = &$concerns;
             const ENTRIES: &'static PerCpuArray<Entries<Self>> = &$entries;
 
             #[inline(always)]
@@ -185,7 +191,7 @@ family!(V4,
         [self.raw(), 0, 0, 0]
     }:
     FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
-    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, ENTRIES_V4);
+    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, CONCERNS_V4, ENTRIES_V4);
 
 family!(V6,
     fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
@@ -200,7 +206,7 @@ family!(V6,
         self.raw()
     }:
     FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
-    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, ENTRIES_V6);
+    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, CONCERNS_V6, ENTRIES_V6);
 
 /// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.
 #[map]

@@ -6,7 +6,8 @@
 use aya_ebpf::helpers::bpf_jiffies64;
 use forwarder_common::{
     address::{V4, V6},
-    flow::FlowEntry,
+    concern::{self, End},
+    flow::{FlowEntry, FlowKey},
     frame::Transport,
     network::{Header, Network},
     parse::{self, Link, Packet},
@@ -44,10 +45,17 @@ fn family<H: Hook, A: Family>(hook: &mut H, link: &Link) -> i32 {
     if settings.families & family == 0 {
         return refuse(hook, Reason::NoRule);
     }
-    if H::FAST
-        && let Some(value) = cache::run::<H, A>(hook, link, settings)
+    if !H::EGRESS
+        && let Some(packet) = parse::plain::<A, H>(hook, link)
     {
-        return value;
+        if !concerns(&packet.key) {
+            return refuse(hook, stray(&packet.key));
+        }
+        if H::FAST
+            && let Some(value) = cache::run(hook, &packet, settings)
+        {
+            return value;
+        }
     }
     let result = forward::<H, A>(hook, link, settings);
     settle::<H, A>(hook, result)
@@ -92,6 +100,31 @@ fn enter<H: Hook>(hook: &mut H) -> Result<Link, Reason> {
     let link = parse::link(hook)?;
     hook.arrive(link.tag)?;
     Ok(link)
+}
+
+/// False if no rule and no flow is about packets with these addresses.
+#[inline(always)]
+fn concerns<A: Family>(key: &FlowKey<A>) -> bool {
+    is_set(End::Destination, key.destination) || is_set(End::Source, key.source)
+}
+
+#[inline(always)]
+fn is_set<A: Family>(end: End, address: A) -> bool {
+    let (word, bit) = concern::bit(end, address);
+    match A::CONCERNS.get(word) {
+        Some(word) => word & bit != 0,
+        None => true,
+    }
+}
+
+/// Why a packet that does not concern us is left to the kernel.
+#[inline(always)]
+fn stray<A: Family>(key: &FlowKey<A>) -> Reason {
+    if key.destination.is_one_host() && key.source.is_one_host() {
+        Reason::NoRule
+    } else {
+        Reason::NotUnicast
+    }
 }
 
 /// Counts a packet that is not sent on, or goes on with it in another stage.

@@ -7,6 +7,7 @@ mod batch;
 mod cache;
 mod clock;
 mod compile;
+mod concerns;
 mod counters;
 mod detach;
 mod devices;

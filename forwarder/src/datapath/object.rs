@@ -59,8 +59,9 @@ const PINNED: [&str; 12] = [
 ];
 
 /// The same, of which each family has one.
-const PINNED_EACH: [&str; 12] = [
+const PINNED_EACH: [&str; 13] = [
     "CACHE",
+    "CONCERNS",
     "FLOWS",
     "HALF_OPEN",
     "LISTENERS",
@@ -125,6 +126,8 @@ impl Datapath {
             .context("cannot create the maps or load the programs")?;
         let mut tables = Tables::take(&mut ebpf)?;
         tables.divide_cache(cpus()?)?;
+        tables.v4.concern_flows()?;
+        tables.v6.concern_flows()?;
         let sizes = tables.sizes();
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);
@@ -147,8 +150,8 @@ impl Datapath {
 /// Places of the flow caches, all CPUs together: one for every fourth flow, since not all are in use at once. The same
 /// power of two for each CPU.
 fn places(flows: u32, cpus: u32) -> u32 {
-    /// For each CPU: half a megabyte.
-    const LEAST: u32 = 4096;
+    /// For each CPU: a megabyte for IPv4, and room for a thousand flows of which few get in each other's way.
+    const LEAST: u32 = 8192;
     let each = (flows / 4 / cpus.max(1)).max(LEAST);
     // The power of two at or below it.
     (1 << each.ilog2()) * cpus

@@ -106,6 +106,8 @@ impl Datapath {
         let half = self.sizes.rules;
         self.tables.v4.prepare(&mut v4, half)?;
         self.tables.v6.prepare(&mut v6, half)?;
+        self.tables.v4.concern_rules(&v4)?;
+        self.tables.v6.concern_rules(&v6)?;
         let new: BTreeSet<Shape> = v4.shapes.union(&v6.shapes).copied().collect();
         let (old_v4, old_v6) = (self.tables.v4.ids()?, self.tables.v6.ids()?);
         let old = old_v4.iter().chain(&old_v6).map(shape);

@@ -56,6 +56,7 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
     pub(super) cache: Batch<u32, Cached<A>>,
     pub(super) places: Array<MapData, Cached<A>>,
+    pub(super) concerns: Array<MapData, u64>,
 }
 
 /// A flow table, for one entry and for all of them.
@@ -123,6 +124,7 @@ impl<A: Family> FamilyTables<A> {
             mappings: batch(ebpf, &name("MAPPINGS"))?,
             cache: batch(ebpf, &name("CACHE"))?,
             places: take(ebpf, &name("CACHE"))?,
+            concerns: take(ebpf, &name("CONCERNS"))?,
         })
     }
 }

@@ -16,7 +16,7 @@ use super::traffic::{CLIENT, Connection, LISTENER, SERVER, tcp, udp};
 use super::translate::RULE;
 
 /// Flows of the least tables are in two to this power places.
-const BITS: u32 = 12;
+const BITS: u32 = 13;
 
 /// What came of a packet.
 type Fate = (u32, Vec<u8>, Vec<&'static str>, [u64; 3]);
@@ -103,7 +103,7 @@ fn rival(family: Family) -> u16 {
         }
         _ => None,
     };
-    found.expect("one of 65535 ports in 4096 places")
+    found.expect("one of 65535 ports in 8192 places")
 }
 
 /// They are told apart, and each is counted in full.
