@@ -40,7 +40,7 @@ pub fn run<H: Hook, A: Family>(
     if !known {
         return None;
     }
-    rewrite::apply(hook, &packet, &cached.rewrite, Hop::Next(cached.route.macs));
+    rewrite::apply(hook, packet, &cached.rewrite, Hop::Next(cached.route.macs));
     cached.packets += 1;
     cached.bytes += u64::from(packet.length);
     cached.last_seen = now;
