@@ -1,7 +1,7 @@
 //! Removing flows and mappings whose time is up.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -65,13 +65,19 @@ impl Sweeper<'_> {
         tables: &FamilyTables<A>,
         swept: &mut Swept,
     ) -> anyhow::Result<Vec<FlowKey<A>>> {
+        // Without one that is idle now there is none to remove afterwards, and no need to know the sockets of all flows.
+        let mapped = (!self.idle_mappings(tables)?.is_empty()).then(HashSet::new);
         let mut found = Found {
-            mapped: HashSet::new(),
+            mapped,
             gone: Vec::new(),
         };
         swept.flows += self.table(tables, &tables.flows, &mut found, swept)?;
         swept.half_open += self.table(tables, &tables.half_open, &mut found, swept)?;
-        self.mappings(tables, &found.mapped)?;
+        if let Some(mapped) = found.mapped {
+            let mut idle = self.idle_mappings(tables)?;
+            idle.retain(|key| !mapped.contains(key));
+            tables.mappings.delete(&idle)?;
+        }
         Ok(found.gone)
     }
 
@@ -84,14 +90,17 @@ impl Sweeper<'_> {
         swept: &mut Swept,
     ) -> anyhow::Result<u64> {
         let mut stay = 0;
-        let mut suspects = Vec::new();
+        let mut suspects = HashMap::new();
         table.all.for_each(|key, entry| {
             swept.rules.insert(entry.rule);
-            if key.protocol == UDP && entry.is_original() {
-                found.mapped.extend(sockets(key, entry));
+            if let Some(mapped) = &mut found.mapped
+                && key.protocol == UDP
+                && entry.is_original()
+            {
+                mapped.extend(sockets(key, entry));
             }
             if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
-                suspects.push(*key);
+                suspects.insert(*key, Suspect::of(key, entry));
             } else if entry.is_original() {
                 stay += 1;
             }
@@ -101,10 +110,20 @@ impl Sweeper<'_> {
             return Ok(stay);
         }
         let pending = tables.pending()?;
-        for key in suspects {
+        for (key, suspect) in &suspects {
+            // Most flows that are quiet are so for good, and need no second look.
+            if let Some(other) = suspects.get(&suspect.other)
+                && !self.is_over(key, suspect.entry(), other.entry())
+            {
+                stay += u64::from(suspect.entry().is_original());
+                continue;
+            }
+            if expired.contains(key) {
+                continue;
+            }
             // Read again, so that a packet that came since the walk saves its flow.
-            match self.judge(table, &pending, &key)? {
-                Judgement::Expired(other) => expired.extend([key, other]),
+            match self.judge(table, &pending, key)? {
+                Judgement::Expired(other) => expired.extend([*key, other]),
                 Judgement::Stays { original: true } => stay += 1,
                 Judgement::Stays { original: false } => {}
             }
@@ -116,20 +135,18 @@ impl Sweeper<'_> {
         Ok(stay)
     }
 
-    /// Removes mappings that no flow has and no flow has just been made with.
-    fn mappings<A: Family>(
+    /// Mappings that no flow has just been made with.
+    fn idle_mappings<A: Family>(
         &self,
         tables: &FamilyTables<A>,
-        mapped: &HashSet<MappingKey<A>>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<MappingKey<A>>> {
         let mut idle = Vec::new();
         tables.mappings.for_each(|key, mapping| {
-            let unused = self.clock.since(mapping.last_used) > self.timeouts.udp;
-            if unused && !mapped.contains(key) {
+            if self.clock.since(mapping.last_used) > self.timeouts.udp {
                 idle.push(*key);
             }
         })?;
-        Ok(tables.mappings.delete(&idle)?)
+        Ok(idle)
     }
 
     /// The shortest timeout that this direction could be under, whatever the other one has seen.
@@ -165,32 +182,70 @@ impl Sweeper<'_> {
             return Ok(Judgement::Expired(other_key));
         };
         let other = pending.settled(&other_key, other);
-        let mut flow = Flow {
-            original: A::key(key),
-            original_entry: A::entry(&entry),
-            reply: A::key(&other_key),
-            reply_entry: A::entry(&other),
-        };
-        if !original {
-            flow = Flow {
-                original: flow.reply,
-                original_entry: flow.reply_entry,
-                reply: flow.original,
-                reply_entry: flow.original_entry,
-            };
-        }
-        if flow.idle(self.clock) > flow.timeout(self.timeouts) {
+        if self.is_over(key, entry, other) {
             Ok(Judgement::Expired(other_key))
         } else {
             Ok(Judgement::Stays { original })
+        }
+    }
+
+    /// Whether the time of a flow with these entries is up; `key` is that of the first.
+    fn is_over<A: Family>(
+        &self,
+        key: &FlowKey<A>,
+        entry: FlowEntry<A>,
+        other: FlowEntry<A>,
+    ) -> bool {
+        let (original, reply) = if entry.is_original() {
+            (entry, other)
+        } else {
+            (other, entry)
+        };
+        let flow = Flow {
+            // Of the tuples only the protocol matters here.
+            original: A::key(key),
+            original_entry: A::entry(&original),
+            reply: A::key(key),
+            reply_entry: A::entry(&reply),
+        };
+        flow.idle(self.clock) > flow.timeout(self.timeouts)
+    }
+}
+
+/// What must be known of an entry to tell whether its flow's time is up: there may be millions.
+struct Suspect<A> {
+    /// The other direction.
+    other: FlowKey<A>,
+    last_seen: u32,
+    seen: Seen,
+    flags: u8,
+}
+
+impl<A: Family> Suspect<A> {
+    fn of(key: &FlowKey<A>, entry: &FlowEntry<A>) -> Self {
+        Self {
+            other: entry.other_key(key.protocol),
+            last_seen: entry.last_seen,
+            seen: entry.seen,
+            flags: entry.flags,
+        }
+    }
+
+    /// An entry that says the same.
+    fn entry(&self) -> FlowEntry<A> {
+        FlowEntry {
+            last_seen: self.last_seen,
+            seen: self.seen,
+            flags: self.flags,
+            ..FlowEntry::default()
         }
     }
 }
 
 /// What is seen on the way through one family's tables.
 struct Found<A> {
-    /// UDP sockets that flows have, on either side.
-    mapped: HashSet<MappingKey<A>>,
+    /// UDP sockets that flows have, on either side; `None` if nobody asks.
+    mapped: Option<HashSet<MappingKey<A>>>,
     /// Tuples that were removed.
     gone: Vec<FlowKey<A>>,
 }
