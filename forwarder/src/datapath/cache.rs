@@ -66,9 +66,7 @@ impl<A: Family> FamilyTables<A> {
         })?;
         Ok(Pending(pending))
     }
-}
 
-impl<A: Family> FamilyTables<A> {
     /// Empties the places of flows that are gone, so that nothing of theirs is added to new ones.
     pub(super) fn empty_places(&mut self, gone: &[FlowKey<A>]) -> anyhow::Result<()> {
         if gone.is_empty() {

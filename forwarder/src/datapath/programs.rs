@@ -4,9 +4,7 @@ use anyhow::Context as _;
 use aya::{
     Ebpf,
     maps::{MapData, ProgramArray},
-    programs::{
-        Program, ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp,
-    },
+    programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
 use forwarder_common::{
@@ -227,14 +225,6 @@ impl Programs {
 }
 
 impl Datapath {
-    /// The main program on XDP, for a program that calls it.
-    ///
-    /// # Errors
-    /// The kernel refuses a program.
-    pub fn xdp_fd(&mut self) -> anyhow::Result<ProgramFd> {
-        Ok(self.programs.xdp()?.fd()?.try_clone()?)
-    }
-
     /// Runs the XDP program over `packet` as if it had come in by the device `ingress`, maps and all.
     ///
     /// # Errors
