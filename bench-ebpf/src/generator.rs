@@ -15,11 +15,11 @@ use crate::{
 
 /// What to send.
 #[map]
-pub static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
+static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 
 /// How far that is.
 #[map]
-pub static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
+static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
 
 /// How long packets are waited for before they count as lost; the scheduler may hold a gateway up for a while.
 const PATIENCE: u64 = 50_000_000;
@@ -39,17 +39,26 @@ pub fn generator_v6(context: XdpContext) -> u32 {
     generate::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_DROP)
 }
 
-/// A frame that is not sent is dropped, which gives it back to the test run at once: waiting is dropping.
+/// Where the frame begins, which must have room for a packet of so many words; what to send, and how far that is.
 #[inline(always)]
-fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
+pub fn parts<const WORDS: usize>(
+    context: &XdpContext,
+) -> Option<(usize, &'static Plan, &'static mut Progress)> {
     let start = context.data();
     if start + WORDS * 4 > context.data_end() {
         return None;
     }
     // SAFETY: the map lives as long as the program.
     let plan = unsafe { &*PLAN.get_ptr(0)? };
-    // SAFETY: as above, and the generator runs in one thread.
+    // SAFETY: as above, and only one thread makes packets.
     let progress = unsafe { &mut *PROGRESS.get_ptr_mut(0)? };
+    Some((start, plan, progress))
+}
+
+/// A frame that is not sent is dropped, which gives it back to the test run at once: waiting is dropping.
+#[inline(always)]
+fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
+    let (start, plan, progress) = parts::<WORDS>(context)?;
     if plan.limit != 0 && progress.sent >= plan.limit {
         return None;
     }

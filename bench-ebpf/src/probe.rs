@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    generator::{PLAN, PROGRESS, choose},
+    generator::{choose, parts},
     wire::{LENGTH_V4, LENGTH_V6, Offsets, V4, V6},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 #[map]
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Has the program in [`TARGET`] look at the next packet of [`PLAN`], over IPv4.
+/// Has the program in [`TARGET`] look at the generator's next packet, over IPv4.
 #[xdp]
 pub fn probe_v4(context: XdpContext) -> u32 {
     probe::<{ LENGTH_V4 / 4 }>(&context, &V4).unwrap_or(XDP_ABORTED)
@@ -36,14 +36,7 @@ pub fn empty(_: XdpContext) -> u32 {
 
 #[inline(always)]
 fn probe<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
-    let start = context.data();
-    if start + WORDS * 4 > context.data_end() {
-        return None;
-    }
-    // SAFETY: the map lives as long as the program.
-    let plan = unsafe { &*PLAN.get_ptr(0)? };
-    // SAFETY: as above, and the probe runs in one thread.
-    let progress = unsafe { &mut *PROGRESS.get_ptr_mut(0)? };
+    let (start, plan, progress) = parts::<WORDS>(context)?;
     let fields = plan.fields(choose(plan, progress));
     // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
     unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, 0) };
