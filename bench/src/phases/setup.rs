@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use forwarder::config::Timeouts;
 use forwarder::datapath::{Datapath, Pins, Sizes};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+
+use tests::scenario::see_bpffs;
 
 use super::rules;
 use crate::gateway::{Candidate, Gateway, Order};
@@ -91,17 +91,7 @@ pub(super) fn take_over(session: &mut Session, contenders: &mut [Contender]) -> 
 
 /// What the daemon does every ten seconds, over its own tables.
 fn sweep(bpffs: &Path, rounds: usize) -> Result<Vec<Duration>> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    let bpffs = CString::new(bpffs.as_os_str().as_bytes())?;
-    mount(
-        Some(bpffs.as_c_str()),
-        "/sys/fs/bpf",
-        none,
-        MsFlags::MS_BIND,
-        none,
-    )?;
+    see_bpffs(&CString::new(bpffs.as_os_str().as_bytes())?)?;
     // Sizes are those of the tables that are there.
     let sizes = Sizes {
         flows: 1024,

@@ -16,7 +16,7 @@ use crate::netns::{Namespace, Prefix};
 use crate::process::{self, Process};
 use launcher::Launcher;
 
-pub use launcher::binary;
+pub use launcher::{binary, see_bpffs};
 
 /// Loading and verifying programs takes a while on a busy machine, and minutes in an emulated one.
 const START: Duration = Duration::from_secs(240);

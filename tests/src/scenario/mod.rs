@@ -23,7 +23,7 @@ use crate::netns::Namespace;
 pub use chain::Chain;
 pub use config::GatewayConfig;
 pub use family::Family;
-pub use forwarder::{Forwarder, binary, socket_in};
+pub use forwarder::{Forwarder, binary, see_bpffs, socket_in};
 pub use hairpin::Hairpin;
 pub use iptables::Iptables;
 pub use outcome::Outcome;

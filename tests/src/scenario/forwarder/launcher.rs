@@ -1,7 +1,6 @@
 //! Where the binary is and how it is started.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,18 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::netns::{Door, Namespace};
+
+/// Gives the calling thread a mount namespace of its own in which `bpffs` is the BPF file system. Makes only system
+/// calls, so it may stand between fork and exec.
+///
+/// # Errors
+/// Those of the system calls.
+pub fn see_bpffs(bpffs: &CStr) -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(Some(bpffs), "/sys/fs/bpf", none, MsFlags::MS_BIND, none)
+}
 
 /// Makes commands that run in the gateway's network namespace and see the private BPF file system at the usual place.
 #[derive(Debug)]
@@ -37,19 +48,7 @@ impl Launcher {
     pub(super) fn command(&self, binary: &Path) -> Command {
         let mut command = self.door.command(binary);
         let bpffs = self.bpffs.clone();
-        let see_bpffs = move || -> io::Result<()> {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let none = None::<&str>;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            mount(
-                Some(bpffs.as_c_str()),
-                "/sys/fs/bpf",
-                none,
-                MsFlags::MS_BIND,
-                none,
-            )?;
-            Ok(())
-        };
+        let see_bpffs = move || Ok(see_bpffs(&bpffs)?);
         // SAFETY: between fork and exec the closure only makes system calls; nix copies short paths to the stack.
         unsafe { command.pre_exec(see_bpffs) };
         command
