@@ -28,7 +28,7 @@ use tests::{
 
 /// Measure the forwarder and its rivals side by side
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench", after_help = EXAMPLES)]
 struct Arguments {
     /// Over within a minute and a half: few rounds, short looks, fewer flows
     #[arg(long)]
@@ -43,8 +43,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     show: Option<PathBuf>,
     /// Only these groups of measurements
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "GROUP")]
     only: Vec<Phase>,
+    /// Only these candidates; quotients need iptables-legacy among them
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CANDIDATE")]
+    candidates: Vec<Candidate>,
     /// The CPU of the generator and that of the gateway
     #[arg(long, value_delimiter = ',', num_args = 2, value_names = ["GENERATOR", "GATEWAY"], default_values_t = [0, 1])]
     cpus: Vec<usize>,
@@ -52,6 +55,13 @@ struct Arguments {
     #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
     output: PathBuf,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask bench                                       everything
+  cargo xtask bench --only program --rounds 9             what a change to the datapath comes to, in half a minute
+  cargo xtask bench --only datagrams --candidates iptables-legacy,xdp
+  cargo xtask bench --compare earlier.json";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -108,14 +118,24 @@ fn measure(arguments: &Arguments, prefix: &Prefix, room: &Mutex<Room>) -> Result
         "generator and gateway need a CPU each"
     );
     napi::leave(Pid::from_raw(0), cpus.gateway)?;
-    let mut session = Session::new(prefix.clone(), cpus, Candidate::ALL.to_vec(), results);
-    if !quick {
+    let chosen =
+        |it: &Candidate| arguments.candidates.is_empty() || arguments.candidates.contains(it);
+    let candidates: Vec<_> = Candidate::ALL.into_iter().filter(chosen).collect();
+    let phases = if arguments.only.is_empty() {
+        Phase::WHOLE.to_vec()
+    } else {
+        arguments.only.clone()
+    };
+    let room_needed = !quick
+        && candidates.iter().any(|it| it.uses_conntrack())
+        && phases.iter().any(|it| it.fills_conntrack());
+    let mut session = Session::new(prefix.clone(), cpus, candidates, results);
+    if room_needed {
         let made = Room::make(FLOWS, CONNTRACK_RIGS)?;
         session.results.notes.extend(made.changes());
         *room.lock().unwrap_or_else(PoisonError::into_inner) = made;
     }
-    let wanted = |phase: &Phase| arguments.only.is_empty() || arguments.only.contains(phase);
-    for phase in Phase::ALL.into_iter().filter(wanted) {
+    for phase in phases {
         eprintln!("{}", phase.title());
         let started = Instant::now();
         let outcome = phase.run(&mut session);
@@ -125,6 +145,10 @@ fn measure(arguments: &Arguments, prefix: &Prefix, room: &Mutex<Room>) -> Result
         session.results.write(&path)?;
         outcome?;
     }
+    ensure!(
+        !session.results.cells.is_empty(),
+        "none of these candidates takes part in these measurements; leave out --candidates or --only"
+    );
     Ok(session.results)
 }
 

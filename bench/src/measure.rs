@@ -12,6 +12,8 @@ pub enum Measure {
     Cost,
     /// The program alone, by test run, less what an empty one takes.
     Program,
+    /// Instructions that the verifier walked through to load the same program.
+    Verified,
     /// New flows.
     Open,
     /// The gateway's CPU for each of them.
@@ -36,10 +38,11 @@ pub enum Measure {
 
 impl Measure {
     /// All, in the order of tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Rate,
         Self::Cost,
         Self::Program,
+        Self::Verified,
         Self::Open,
         Self::OpenCost,
         Self::Foreign,
@@ -59,6 +62,7 @@ impl Measure {
             Self::Rate => "packets a second, known flows at random",
             Self::Cost => "gateway CPU per packet, sink included",
             Self::Program => "program by test run, less an empty one",
+            Self::Verified => "instructions verified when it was loaded",
             Self::Open => "new flows a second",
             Self::OpenCost => "gateway CPU per new flow, sink included",
             Self::Foreign => "gateway CPU per packet that is not ours",
@@ -72,12 +76,22 @@ impl Measure {
         }
     }
 
+    /// The same with its unit.
+    #[must_use]
+    pub fn heading(self) -> String {
+        match self.unit() {
+            "" => self.title().to_owned(),
+            unit => format!("{} ({unit})", self.title()),
+        }
+    }
+
     /// Its unit; values are in it.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
             Self::Rate | Self::Open | Self::Requests => "1/s",
             Self::Cost | Self::Program | Self::OpenCost | Self::Foreign => "ns",
+            Self::Verified => "",
             Self::Latency => "µs",
             Self::WireTcp | Self::BulkTcp => "Gb/s",
             Self::Memory => "B",

@@ -138,8 +138,7 @@ where
 {
     area.fill(&WHITE)?;
     let machine = &results.machine;
-    let title = format!("{} ({})", measure.title(), measure.unit());
-    write(&area, &title, (12, 10), 20.0, HPos::Left)?;
+    write(&area, &measure.heading(), (12, 10), 20.0, HPos::Left)?;
     let below = format!(
         "Linux {}, {}, {} CPUs; {} rounds; bar: median, line: smallest to largest; ×: quotient with {}",
         machine.kernel,

@@ -23,7 +23,7 @@ pub fn render(results: &Results) -> String {
     let shown = Measure::ALL.into_iter().filter(|it| *it != Measure::Idle);
     for measure in shown {
         for case in results.cases(measure) {
-            let _ = write!(text, "\n{} ({}): {case}\n", measure.title(), measure.unit());
+            let _ = write!(text, "\n{}: {case}\n", measure.heading());
             for candidate in Candidate::ALL {
                 if let Some(cell) = results.cell(measure, case, candidate) {
                     let _ = writeln!(text, "{}", row(results, cell));

@@ -12,7 +12,7 @@ use crate::session::{Contender, Session};
 pub(super) const PORTS: u32 = 1024;
 
 /// The flows with which numbers of rules are compared.
-const FEW: u32 = 1000;
+pub(super) const FEW: u32 = 1000;
 
 pub(super) fn run(session: &mut Session) -> Result<()> {
     let (axis, many): (&[u32], &[u32]) = if session.quick {

@@ -25,11 +25,13 @@ pub enum Phase {
     Syn,
     /// Connections between real stacks
     Streams,
+    /// The XDP program by test run and nothing else, which is over soon; without `--only` it is a part of the others
+    Program,
 }
 
 impl Phase {
-    /// All.
-    pub const ALL: [Self; 4] = [Self::Datagrams, Self::V6, Self::Syn, Self::Streams];
+    /// What a whole run is made of.
+    pub const WHOLE: [Self; 4] = [Self::Datagrams, Self::V6, Self::Syn, Self::Streams];
 
     /// What is being done, for somebody who waits.
     #[must_use]
@@ -39,6 +41,7 @@ impl Phase {
             Self::V6 => "datagrams over IPv6",
             Self::Syn => "SYNs",
             Self::Streams => "connections",
+            Self::Program => "the program",
         }
     }
 
@@ -52,7 +55,14 @@ impl Phase {
             Self::V6 => v6::run(session),
             Self::Syn => syn::run(session),
             Self::Streams => streams::run(session),
+            Self::Program => program::run(session),
         }
+    }
+
+    /// Whether anybody in it keeps so many flows in conntrack that there has to be room for them.
+    #[must_use]
+    pub fn fills_conntrack(self) -> bool {
+        self != Self::Program
     }
 }
 

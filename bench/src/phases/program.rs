@@ -2,13 +2,14 @@
 //! there, called by a probe that makes the packets.
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::{ProgramFd, loaded_programs};
+use aya::programs::{ProgramInfo, loaded_programs};
 
-use crate::gateway::Candidate;
+use super::datagrams::{FEW, PORTS};
+use crate::gateway::{Candidate, Order, Protocol};
 use crate::measure::Measure;
 use crate::napi;
 use crate::net::Net;
-use crate::plan::Traffic;
+use crate::plan::{Kind, Traffic};
 use crate::session::{Contender, Session};
 use nix::unistd::Pid;
 
@@ -18,6 +19,36 @@ const PACKETS: u32 = 300_000;
 /// `XDP_PASS` and `XDP_REDIRECT` in include/uapi/linux/bpf.h.
 const PASS: u32 = 2;
 const REDIRECT: u32 = 4;
+
+/// Nothing but this, in rigs of the forwarder alone.
+pub(super) fn run(session: &mut Session) -> Result<()> {
+    let axis: &[u32] = if session.quick {
+        &[1, FEW, 100_000]
+    } else {
+        &[1, FEW, 100_000, 1_000_000]
+    };
+    let mut rig = |v6, axis: &[u32]| -> Result<Vec<Contender>> {
+        let flows = axis.iter().copied().max().unwrap_or(FEW);
+        let order = Order {
+            protocol: Protocol::Udp,
+            v6,
+            rules: 1,
+            ports: PORTS,
+            flows: flows + FEW,
+        };
+        let mut contenders = session.contenders(&order, |it| it == Candidate::Xdp)?;
+        for contender in &mut contenders {
+            contender.open(flows, Kind::Udp)?;
+        }
+        Ok(contenders)
+    };
+    let (mut v4, mut v6) = (rig(false, axis)?, rig(true, &[FEW])?);
+    for _ in 0..session.rounds {
+        round(session, &mut v4, axis);
+        round(session, &mut v6, &[FEW]);
+    }
+    Ok(())
+}
 
 /// Each number of flows, and packets that no rule is about.
 pub(super) fn round(session: &mut Session, contenders: &mut [Contender], axis: &[u32]) {
@@ -36,6 +67,16 @@ pub(super) fn round(session: &mut Session, contenders: &mut [Contender], axis: &
         if contender.order.v6 {
             continue;
         }
+        let walked = attached(contender).and_then(|program| {
+            let count = program.verified_instruction_count();
+            Ok(f64::from(count.context("Linux tells since 5.16")?))
+        });
+        session.record(
+            Measure::Verified,
+            "forwarder_xdp",
+            contender.candidate,
+            walked,
+        );
         let foreign = Traffic {
             foreign: true,
             ..contender.traffic(1000)
@@ -52,7 +93,7 @@ fn cost(
     traffic: &Traffic,
     wanted: u32,
 ) -> Result<f64> {
-    let target = attached(contender)?;
+    let target = attached(contender)?.fd()?;
     let cpu = session.cpus.gateway;
     let (programs, hosts) = (&mut contender.rig.programs, &contender.rig.hosts);
     programs.set_plan(traffic.plan(0))?;
@@ -68,7 +109,7 @@ fn cost(
 }
 
 /// The XDP program on the device that packets come in by.
-fn attached(contender: &Contender) -> Result<ProgramFd> {
+fn attached(contender: &Contender) -> Result<ProgramInfo> {
     let mut ip = contender.rig.hosts.gateway.command("ip");
     let output = ip.args(["-json", "link", "show", Net::IN]).output()?;
     let listing: serde_json::Value = serde_json::from_slice(&output.stdout)?;
@@ -77,7 +118,7 @@ fn attached(contender: &Contender) -> Result<ProgramFd> {
     for program in loaded_programs() {
         let program = program?;
         if program.id() == id {
-            return Ok(program.fd()?);
+            return Ok(program);
         }
     }
     anyhow::bail!("program {id} has gone")
