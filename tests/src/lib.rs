@@ -3,6 +3,7 @@
 //! The test files of this crate, `cargo xtask demo` and `cargo xtask bench` are made of these parts.
 
 pub mod interrupt;
+pub mod machine;
 pub mod mail;
 pub mod netns;
 pub mod packet;

@@ -19,7 +19,8 @@ use super::{
 };
 
 /// The object that build.rs compiled from `forwarder-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forwarder-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/forwarder-ebpf"));
 
 /// How large the tables are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -147,6 +147,11 @@ impl Programs {
         find(&mut self.ebpf, name)
     }
 
+    /// Every program of the object, loaded or not.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.ebpf.programs()
+    }
+
     /// Loads everything there is and tells its cost.
     pub(super) fn verified(&mut self) -> anyhow::Result<Vec<(String, Option<u32>)>> {
         let names: Vec<_> = self

@@ -19,6 +19,7 @@ mod fragments;
 mod full;
 mod hairpin;
 mod icmp;
+mod instructions;
 mod loaded;
 mod local;
 mod mss;
