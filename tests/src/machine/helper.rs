@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, bail, ensure};
 
-use super::machine::World;
 use super::map::Kind;
 use super::memory::Memory;
+use super::run::World;
 
 /// `enum bpf_func_id` in include/uapi/linux/bpf.h.
 pub mod id {

@@ -11,11 +11,11 @@
 pub mod alu;
 mod helper;
 pub mod instruction;
-mod machine;
 pub mod map;
 pub mod memory;
 pub mod packet;
+mod run;
 #[cfg(test)]
 mod tests;
 
-pub use machine::{Outcome, Programs, Route, World, run};
+pub use run::{Outcome, Programs, Route, World, run};

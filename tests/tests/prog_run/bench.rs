@@ -101,6 +101,11 @@ impl Bench {
 
     /// A gateway as `setup` has it.
     pub fn with(at: impl Into<At>, setup: &Setup) -> Self {
+        Self::on(Loaded::of(setup.sizes), at, setup)
+    }
+
+    /// The same on `datapath`, which has these sizes.
+    pub fn on(datapath: Loaded, at: impl Into<At>, setup: &Setup) -> Self {
         let At { hook, family } = at.into();
         let namespace = topology::create();
         let links = topology::links(&namespace);
@@ -110,7 +115,7 @@ impl Bench {
             .zip(links.iter().map(|link| link.index));
         let mut bench = Self {
             indices: indices.collect(),
-            datapath: Loaded::of(setup.sizes),
+            datapath,
             hook,
             family,
             segment: 0,

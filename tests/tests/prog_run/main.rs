@@ -26,6 +26,7 @@ mod mss;
 mod outbound;
 mod output;
 mod ports;
+mod record;
 mod refused;
 mod reload;
 mod routes;

@@ -22,6 +22,12 @@ const SERVICE: u16 = 0x88a8;
 /// A gateway with `tagged` devices on `wan`: device, EtherType and number.
 fn gateway(family: Family, rule: &str, tagged: &[(Device, u16, u16)]) -> Bench {
     let mut bench = Bench::new((Hook::Xdp, family), rule);
+    describe(&mut bench, tagged);
+    bench
+}
+
+/// Tells the programs of `tagged` devices on `wan`.
+pub fn describe(bench: &mut Bench, tagged: &[(Device, u16, u16)]) {
     let lower = bench.index(Device::Wan);
     let mut links = bench.links();
     for (device, protocol, id) in tagged {
@@ -35,7 +41,6 @@ fn gateway(family: Family, rule: &str, tagged: &[(Device, u16, u16)]) -> Bench {
     }
     bench.datapath.set_devices(&links).expect("devices");
     bench.datapath.set_vlans(&links).expect("VLANs");
-    bench
 }
 
 fn tagged(packet: &Packet, tags: &[(u16, u16)]) -> Packet {
