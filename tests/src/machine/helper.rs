@@ -43,7 +43,7 @@ const TC_REDIRECT: i64 = 7;
 ///
 /// # Errors
 /// The helper is not known here, or the arguments make no sense.
-pub fn call(memory: &mut Memory, world: &World, id: u32, arguments: [u64; 5]) -> Result<u64> {
+pub fn call(memory: &mut Memory, world: &mut World, id: u32, arguments: [u64; 5]) -> Result<u64> {
     let [_, second, third, fourth, _] = arguments;
     let (number, packet) = (second as i32, &mut memory.packet);
     let result = match id {
@@ -51,7 +51,7 @@ pub fn call(memory: &mut Memory, world: &World, id: u32, arguments: [u64; 5]) ->
             return map(memory, id, arguments);
         }
         id::KTIME_GET_NS => return Ok(world.nanoseconds),
-        id::JIFFIES64 => return Ok(world.jiffies),
+        id::JIFFIES64 => return Ok(world.jiffies.read()),
         id::GET_PRANDOM_U32 => i64::from(world.random),
         id::GET_SMP_PROCESSOR_ID => i64::from(world.cpu),
         id::CSUM_DIFF => sum(memory, arguments)?,

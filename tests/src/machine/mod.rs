@@ -18,4 +18,4 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use run::{Outcome, Programs, Route, World, run};
+pub use run::{Jiffies, Outcome, Programs, Route, World, run};

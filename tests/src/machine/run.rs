@@ -29,11 +29,35 @@ pub struct Route {
     pub mtu: u16,
 }
 
+/// `bpf_jiffies64`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Jiffies {
+    /// What the clock shows.
+    pub now: u64,
+    /// After how many more readings it shows one more, if it does.
+    pub tick: Option<u32>,
+}
+
+impl Jiffies {
+    /// Reads the clock.
+    pub(super) fn read(&mut self) -> u64 {
+        let now = self.now;
+        self.tick = match self.tick {
+            Some(1) => {
+                self.now += 1;
+                None
+            }
+            other => other.map(|left| left - 1),
+        };
+        now
+    }
+}
+
 /// What a program can learn from the kernel and not from its maps.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// `bpf_jiffies64`.
-    pub jiffies: u64,
+    pub jiffies: Jiffies,
     /// `bpf_ktime_get_ns`.
     pub nanoseconds: u64,
     /// The CPU that it runs on.
@@ -73,7 +97,7 @@ struct Caller {
 
 struct Run<'a> {
     programs: &'a Programs,
-    world: &'a World,
+    world: World,
     memory: Memory,
     program: Arc<[Instruction]>,
     registers: [u64; 11],
@@ -97,7 +121,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let mut run = Run {
         programs,
-        world,
+        world: world.clone(),
         memory: Memory::new(packet, maps),
         program: find(programs, program)?,
         registers: [0; 11],
@@ -183,7 +207,7 @@ impl Run<'_> {
                 self.calls += 1;
                 let [_, a, b, c, d, e, ..] = self.registers;
                 let arguments = [a, b, c, d, e];
-                let result = helper::call(&mut self.memory, self.world, id, arguments)?;
+                let result = helper::call(&mut self.memory, &mut self.world, id, arguments)?;
                 self.registers[0] = result;
             }
             Instruction::Local(slots) => self.call(slots)?,

@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::instruction::decode;
 use super::map::{Kind, Map, Shape};
 use super::packet::{Arrival, Packet};
-use super::{Outcome, Programs, World, run};
+use super::{Jiffies, Outcome, Programs, World, run};
 
 type Slot = [u8; 8];
 
@@ -294,6 +294,15 @@ fn the_longest_prefix_is_found() -> Result<()> {
         assert_eq!(found, Some(&[value][..]), "{address:?}");
     }
     Ok(())
+}
+
+#[test]
+fn a_jiffy_may_begin_meanwhile() {
+    let mut clock = Jiffies {
+        now: 5,
+        tick: Some(2),
+    };
+    assert_eq!([(); 4].map(|()| clock.read()), [5, 5, 6, 6]);
 }
 
 #[test]

@@ -89,6 +89,8 @@ impl Scale {
     fn weigh_cached(&mut self, name: &str, from: Device, packet: &Packet) -> Result<()> {
         let frame = self.bench.family.packet(packet).to_bytes();
         for _ in 0..ATTEMPTS {
+            // What was noted earlier would serve this packet and perhaps not the next one.
+            self.bench.datapath.forget_cached()?;
             let start = self.bench.datapath.clock(1)?.now;
             self.bench.run(from, &frame);
             self.found

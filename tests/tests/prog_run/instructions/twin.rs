@@ -1,6 +1,7 @@
 //! A packet through the kernel's programs and through the machine's, which must agree.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -8,13 +9,13 @@ use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use tests::machine::map::{Kind, Map};
 use tests::machine::packet::{Arrival, Packet};
-use tests::machine::{Outcome, Route, World, run};
+use tests::machine::{Jiffies, Outcome, Route, World, run};
 
 use super::super::bench::{Bench, Hook};
 use super::super::topology::{Device, MTU};
 use super::super::traffic::ROUTER;
 use super::image;
-use super::object::{Code, code};
+use super::object::code;
 
 /// Maps that the machine need not leave as the kernel does: answers to questions, of which the machine's are made up,
 /// and times in nanoseconds.
@@ -37,42 +38,32 @@ impl Bench {
     /// that the maps have afterwards are the same. The programs must be loaded.
     pub fn weigh(&mut self, from: Device, frame: &[u8]) -> Result<Weighed> {
         let cpu = pin()?;
+        let maps = &code().maps;
         // Also leaves its reading in a map.
         self.datapath.clock(1)?;
-        let code = code();
-        let before = image::copy(&self.datapath, &code.maps, cpu)?;
-        let [jiffies, nanoseconds] = clock(&before)?;
+        let before = image::copy(&self.datapath, maps, cpu)?;
         let run = self.try_run(from, frame)?;
-        let end = self.datapath.clock(1)?.now;
-        let after = image::copy(&self.datapath, &code.maps, cpu)?;
+        self.datapath.clock(1)?;
+        let after = image::copy(&self.datapath, maps, cpu)?;
         let mut world = World {
-            nanoseconds,
             cpu: u32::try_from(cpu)?,
             routes: self.ways(),
             ..World::default()
         };
         let mut told = None;
-        // It ran at one of these.
-        for now in jiffies..=end {
-            world.jiffies = now;
-            let outcome = self.imitate(code, &world, &before, from, frame)?;
-            let agreed = compare(&outcome, (run.verdict, &run.packet), &after);
-            match agreed {
+        for (jiffies, nanoseconds) in instants(clock(&before)?, clock(&after)?) {
+            (world.jiffies, world.nanoseconds) = (jiffies, nanoseconds);
+            let outcome = self.imitate(&world, &before, from, frame)?;
+            let now = jiffies.now;
+            match compare(&outcome, (run.verdict, &run.packet), &after) {
                 Ok(()) => return Ok(Weighed { outcome, now }),
-                Err(error) => told = Some(error.context(format!("{:?}", outcome.way))),
+                Err(error) => told = told.or(Some(error.context(format!("{:?}", outcome.way)))),
             }
         }
         Err(told.context("time went backwards")?)
     }
 
-    fn imitate(
-        &self,
-        code: &Code,
-        world: &World,
-        maps: &[Map],
-        from: Device,
-        frame: &[u8],
-    ) -> Result<Outcome> {
+    fn imitate(&self, world: &World, maps: &[Map], from: Device, frame: &[u8]) -> Result<Outcome> {
         let device = self.index(from);
         let skb = |ingress| Arrival::Skb { ingress, device };
         let (program, arrival) = match self.hook {
@@ -81,7 +72,7 @@ impl Bench {
             Hook::Egress => ("forwarder_egress", skb(0)),
         };
         let packet = Packet::new(arrival, frame);
-        run(&code.programs, world, maps.to_vec(), program, packet)
+        run(&code().programs, world, maps.to_vec(), program, packet)
     }
 
     /// What the kernel's tables say, as the topology has it.
@@ -109,6 +100,20 @@ fn pin() -> Result<usize> {
     Ok(cpu)
 }
 
+/// Readings of the clock in one run, at most.
+const READINGS: u32 = 8;
+
+/// When the kernel's program may have run, between two readings of both clocks: at each jiffy, with or without the next
+/// one having begun meanwhile; of the other clock only seconds count, of which one may have begun.
+fn instants(
+    [first, start]: [u64; 2],
+    [last, end]: [u64; 2],
+) -> impl Iterator<Item = (Jiffies, u64)> {
+    let ticks = iter::once(None).chain((1..READINGS).map(Some));
+    let jiffies = ticks.flat_map(move |tick| (first..=last).map(move |now| Jiffies { now, tick }));
+    jiffies.flat_map(move |jiffies| [(jiffies, start), (jiffies, end)])
+}
+
 /// What the clock program has read last: jiffies and nanoseconds.
 fn clock(maps: &[Map]) -> Result<[u64; 2]> {
     let clock = maps.iter().find(|map| map.name == "CLOCK");
@@ -128,19 +133,31 @@ fn compare(outcome: &Outcome, (verdict, packet): (u32, &[u8]), after: &[Map]) ->
         "verdict {found}, and in the kernel {verdict}"
     );
     let frame = outcome.memory.packet.frame();
-    ensure!(
-        frame == packet,
-        "the packet\n{frame:02x?}, and in the kernel\n{packet:02x?}"
-    );
+    same("the packet", Some(frame), Some(packet))?;
     for (here, there) in outcome.memory.maps.iter().zip(after) {
         let is_data = !matches!(there.shape.kind, Kind::Programs | Kind::Other);
         if !is_data || OWN.contains(&here.name.as_str()) {
             continue;
         }
         if let Some((key, ours, theirs)) = here.difference(there) {
-            let name = &here.name;
-            bail!("{name} at {key:02x?}:\n{ours:02x?}, and in the kernel\n{theirs:02x?}");
+            same(&format!("{} at {key:02x?}", here.name), ours, theirs)?;
         }
     }
+    Ok(())
+}
+
+/// Fails unless both are the same bytes, and tells the first ones that are not.
+fn same(what: &str, ours: Option<&[u8]>, theirs: Option<&[u8]>) -> Result<()> {
+    let [here, there] = [ours, theirs].map(Option::unwrap_or_default);
+    let at = here.iter().zip(there).take_while(|(a, b)| a == b).count();
+    let part = |bytes: &[u8]| format!("{:02x?}", &bytes[at..bytes.len().min(at + 16)]);
+    ensure!(
+        ours == theirs,
+        "{what}, from byte {at} on: {} of {} bytes, and in the kernel {} of {}",
+        part(here),
+        here.len(),
+        part(there),
+        there.len()
+    );
     Ok(())
 }
