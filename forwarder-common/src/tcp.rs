@@ -142,6 +142,18 @@ pub enum State {
 }
 
 impl State {
+    /// Every state, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::SynSent,
+        Self::SynReceived,
+        Self::Established,
+        Self::FinWait,
+        Self::TimeWait,
+        Self::Close,
+        Self::Unreplied,
+        Self::Stream,
+    ];
+
     /// The state of a TCP flow from what its two directions have seen.
     pub const fn of_tcp(original: Seen, reply: Seen) -> Self {
         if original.has(Seen::RST) || reply.has(Seen::RST) {
@@ -206,6 +218,13 @@ mod tests {
     ) {
         assert_eq!(Flags::new(octet).opens(), opens);
         assert_eq!(Flags::new(octet).acknowledges(), acknowledges);
+    }
+
+    #[test]
+    fn states_are_numbered_by_position() {
+        for (number, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(state as usize, number);
+        }
     }
 
     const SYN: u8 = 1;

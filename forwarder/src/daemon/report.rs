@@ -1,26 +1,29 @@
 //! What the daemon tells on its control socket.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::HashMap, ops::ControlFlow, time::Duration};
 
 use forwarder_common::reason::{Reason, Verdict};
 
-use super::running::{Running, State};
+use super::{
+    describe,
+    published::Setup,
+    running::{Running, State},
+};
 use crate::{
-    config::{BackendPort, Listen, Masquerade, Output, PortRange, Protocol, Rule, Source, Target},
     control::server,
-    datapath::{Clock, Entry, Flow, Key, RuleSet, ends},
+    datapath::{Clock, Entry, Flow, Key, RuleCount, ends},
     network,
     report::{
-        self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus, Kind,
+        self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus,
         RuleReport, Status, Traffic,
     },
 };
 
 impl server::Source for Running {
     fn status(&self) -> anyhow::Result<Status> {
-        let state = self.state();
-        let (flows, half_open) = state.datapath.flow_counts()?;
-        let sizes = state.datapath.sizes();
+        let setup = self.published.setup()?;
+        let (flows, half_open) = self.view.flow_counts()?;
+        let sizes = setup.sizes;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -29,53 +32,53 @@ impl server::Source for Running {
                 Some(path) => path.display().to_string(),
                 None => "from the command line".to_owned(),
             },
-            interfaces: state.interfaces(),
+            interfaces: setup.interfaces.clone(),
             // Each family has tables of its own.
             flows: fill(flows, sizes.flows.saturating_mul(2)),
             half_open: fill(half_open, sizes.half_open.saturating_mul(2)),
-            rules: fill(RuleSet::from(&state.config).len() as u64, sizes.rules),
-            forwarded: state.forwarded()?,
-            dropped_packets: state.dropped()?,
-            generation: u64::from(state.datapath.settings()?.generation),
+            rules: fill(setup.config.rule_count() as u64, sizes.rules),
+            forwarded: self.forwarded(&setup)?,
+            dropped_packets: dropped(&self.view.reasons()?),
+            generation: u64::from(self.view.settings()?.generation),
         })
     }
 
     fn rules(&self) -> anyhow::Result<Vec<RuleReport>> {
-        let state = self.state();
-        let names = state.datapath.rule_names();
-        let mut active: BTreeMap<&str, u64> = BTreeMap::new();
-        for flow in state.datapath.flows()? {
-            if let Some(name) = names.get(&flow.original_entry.rule) {
-                *active.entry(name).or_default() += 1;
-            }
-        }
-        let config = &state.config;
-        let forwards = config.rules.iter().map(described_forward);
-        let masquerades = config.masquerades.iter().map(described_masquerade);
-        let outputs = config.outputs.iter().map(described_output);
-        forwards
-            .chain(masquerades)
-            .chain(outputs)
-            .map(|rule| {
-                let active = active.get(rule.name.as_str()).copied().unwrap_or(0);
-                state.counted(rule, active)
+        let setup = self.published.setup()?;
+        let active = self.view.flows_by_rule()?;
+        let names = setup.names.iter();
+        let slots: HashMap<&str, u32> = names.map(|(slot, name)| (name.as_str(), *slot)).collect();
+        describe::rules(&setup.config)
+            .map(|rule| match slots.get(rule.name.as_str()) {
+                Some(slot) => {
+                    let count = self.view.rule_count(*slot)?;
+                    Ok(counted(
+                        rule,
+                        &count,
+                        active.get(slot).copied().unwrap_or(0),
+                    ))
+                }
+                None => Ok(rule),
             })
             .collect()
     }
 
     fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
-        let mut state = self.state();
-        let clock = state.datapath.clock(self.hz)?;
-        let names = state.datapath.rule_names();
-        let flows = state.datapath.flows()?;
-        Ok(flows
-            .iter()
-            .map(|flow| state.flow(flow, &clock, &names))
-            .collect())
+        let setup = self.published.setup()?;
+        let clock = self.published.figures().now();
+        let mut flows = Vec::new();
+        self.view.each_flow(
+            |_| true,
+            |flow| {
+                flows.push(setup.flow(&flow, &clock));
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok(flows)
     }
 
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
-        let counts = self.state().datapath.reasons()?;
+        let counts = self.view.reasons()?;
         Ok(counts
             .into_iter()
             .map(|(reason, packets)| DropReport {
@@ -96,8 +99,21 @@ impl server::Source for Running {
     }
 }
 
+impl Running {
+    fn forwarded(&self, setup: &Setup) -> anyhow::Result<Forwarded> {
+        let mut sum = Forwarded::default();
+        for slot in setup.names.keys() {
+            let count = self.view.rule_count(*slot)?;
+            sum.xdp_packets += count.xdp_packets;
+            sum.tc_packets += count.tc_packets;
+            sum.bytes += count.original.bytes + count.reply.bytes;
+        }
+        Ok(sum)
+    }
+}
+
 impl State {
-    fn interfaces(&self) -> Vec<InterfaceStatus> {
+    pub(super) fn interfaces(&self) -> Vec<InterfaceStatus> {
         let interfaces = &self.config.interfaces;
         interfaces
             .iter()
@@ -118,154 +134,71 @@ impl State {
             })
             .collect()
     }
+}
 
-    fn forwarded(&self) -> anyhow::Result<Forwarded> {
-        let mut sum = Forwarded::default();
-        for rule in self.datapath.rule_names().values() {
-            let count = self.datapath.rule_count(rule)?;
-            sum.xdp_packets += count.xdp_packets;
-            sum.tc_packets += count.tc_packets;
-            sum.bytes += count.original.bytes + count.reply.bytes;
-        }
-        Ok(sum)
-    }
-
-    fn dropped(&self) -> anyhow::Result<u64> {
-        let counts = self.datapath.reasons()?;
-        let dropped = |reason: &Reason| reason.verdict() == Verdict::Drop;
-        Ok(counts
-            .iter()
-            .filter(|(reason, _)| dropped(reason))
-            .map(|(_, count)| count)
-            .sum())
-    }
-
-    /// With what it has done.
-    fn counted(&self, rule: RuleReport, active: u64) -> anyhow::Result<RuleReport> {
-        let count = self.datapath.rule_count(&rule.name)?;
-        Ok(RuleReport {
-            xdp_packets: count.xdp_packets,
-            tc_packets: count.tc_packets,
-            original: traffic(count.original),
-            reply: traffic(count.reply),
-            flows_opened: count.opened,
-            flows_active: active,
-            ..rule
-        })
-    }
-
-    fn flow(&self, flow: &Flow, clock: &Clock, names: &BTreeMap<u32, String>) -> FlowReport {
-        let state = flow.state();
+impl Setup {
+    fn flow(&self, flow: &Flow, clock: &Clock) -> FlowReport {
         let idle = flow.idle(clock);
         let left = flow.timeout(&self.config.timeouts).saturating_sub(idle);
-        let direction = |key: &Key, entry: &Entry, arrives: u32| {
-            let (source, destination) = ends(key);
-            Direction {
-                source: source.to_string(),
-                destination: destination.to_string(),
-                packets: entry.packets,
-                bytes: entry.bytes,
-                // What this host itself sends or gets has no device on that side.
-                interface: match arrives {
-                    0 => "local".to_owned(),
-                    _ => self.network.name(arrives).unwrap_or("?").to_owned(),
-                },
-            }
-        };
         let (original, reply) = (&flow.original_entry, &flow.reply_entry);
         FlowReport {
-            rule: names.get(&original.rule).cloned().unwrap_or_default(),
-            protocol: match flow.original.protocol {
-                6 => "tcp",
-                17 => "udp",
-                _ => "icmp",
-            }
-            .to_owned(),
-            state: state.name().to_owned(),
+            rule: self.names.get(&original.rule).cloned().unwrap_or_default(),
+            protocol: protocol(flow.original.protocol).to_owned(),
+            state: flow.state().name().to_owned(),
             // One direction leaves where the other arrives.
-            original: direction(&flow.original, original, reply.route.egress),
-            reply: direction(&flow.reply, reply, original.route.egress),
+            original: self.direction(&flow.original, original, reply.route.egress),
+            reply: self.direction(&flow.reply, reply, original.route.egress),
             age_seconds: seconds(clock.since_created(original.created)),
             idle_seconds: seconds(idle),
             expires_seconds: seconds(left),
         }
     }
-}
 
-fn protocols(tcp: bool, udp: bool) -> String {
-    let taken: Vec<_> = [(tcp, "tcp"), (udp, "udp")]
-        .into_iter()
-        .filter_map(|(taken, name)| taken.then_some(name))
-        .collect();
-    taken.join(",")
-}
-
-fn described_forward(rule: &Rule) -> RuleReport {
-    let ports = rule.listen.ports;
-    RuleReport {
-        kind: Kind::Forward,
-        name: rule.name.clone(),
-        protocol: protocols(rule.tcp, rule.udp),
-        interface: rule.interface.clone(),
-        listen: rule.listen.to_string(),
-        to: match &rule.target {
-            Target::Backends(backends) => backends
-                .iter()
-                .map(|backend| backend.display(ports))
-                .collect(),
-            Target::Local(port) => vec![local(*port, ports)],
-        },
-        source: rule.source.to_string(),
-        ..RuleReport::default()
-    }
-}
-
-/// `local:PORT`, as a file has it.
-fn local(port: BackendPort, listen: PortRange) -> String {
-    let ports = match port {
-        BackendPort::Same => listen,
-        BackendPort::Single(port) => PortRange {
-            first: port,
-            last: port,
-        },
-        BackendPort::First(first) => PortRange {
-            first,
-            last: first.saturating_add(listen.last - listen.first),
-        },
-    };
-    format!("local:{ports}")
-}
-
-fn described_masquerade(rule: &Masquerade) -> RuleReport {
-    let all = rule.ports.is_empty();
-    let takes = |protocol| all || rule.ports.iter().any(|ports| ports.protocol == protocol);
-    let from: Vec<_> = rule.from.iter().map(ToString::to_string).collect();
-    RuleReport {
-        kind: Kind::Masquerade,
-        name: rule.name.clone(),
-        protocol: protocols(takes(Protocol::Tcp), takes(Protocol::Udp)),
-        interface: rule.interface.clone(),
-        listen: format!("from {}", from.join(",")),
-        to: rule.ports.iter().map(ToString::to_string).collect(),
-        source: rule.source.to_string(),
-        ..RuleReport::default()
-    }
-}
-
-fn described_output(rule: &Output) -> RuleReport {
-    RuleReport {
-        kind: Kind::Output,
-        name: rule.name.clone(),
-        protocol: protocols(rule.tcp, rule.udp),
-        listen: Listen {
-            address: Some(rule.address),
-            ports: rule.ports,
+    fn direction(&self, key: &Key, entry: &Entry, arrives: u32) -> Direction {
+        let (source, destination) = ends(key);
+        Direction {
+            source: source.to_string(),
+            destination: destination.to_string(),
+            packets: entry.packets,
+            bytes: entry.bytes,
+            // What this host itself sends or gets has no device on that side.
+            interface: match arrives {
+                0 => "local".to_owned(),
+                _ => self.network.name(arrives).unwrap_or("?").to_owned(),
+            },
         }
-        .to_string(),
-        to: vec![rule.backend.display(rule.ports)],
-        source: Source::Preserve.to_string(),
-        ..RuleReport::default()
     }
+}
+
+/// A protocol's name by its number.
+pub(super) fn protocol(number: u8) -> &'static str {
+    match number {
+        6 => "tcp",
+        17 => "udp",
+        _ => "icmp",
+    }
+}
+
+/// `rule` with what it has done.
+fn counted(rule: RuleReport, count: &RuleCount, active: u64) -> RuleReport {
+    RuleReport {
+        xdp_packets: count.xdp_packets,
+        tc_packets: count.tc_packets,
+        original: traffic(count.original),
+        reply: traffic(count.reply),
+        flows_opened: count.opened,
+        flows_active: active,
+        ..rule
+    }
+}
+
+fn dropped(counts: &[(Reason, u64)]) -> u64 {
+    let dropped = |reason: &Reason| reason.verdict() == Verdict::Drop;
+    counts
+        .iter()
+        .filter(|(reason, _)| dropped(reason))
+        .map(|(_, count)| count)
+        .sum()
 }
 
 fn seconds(duration: Duration) -> u64 {

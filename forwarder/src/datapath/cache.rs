@@ -9,6 +9,7 @@ use forwarder_common::{
 
 use super::{
     Datapath,
+    batch::Batch,
     family::Family,
     tables::{FamilyTables, Tables},
 };
@@ -27,6 +28,24 @@ struct Counted {
 }
 
 impl<A: Family> Pending<A> {
+    /// What is pending in these places. To be read before the entries: what is added to an entry meanwhile is then
+    /// counted twice for a moment, and not missed.
+    pub(super) fn read(places: &Batch<u32, Cached<A>>) -> anyhow::Result<Self> {
+        let mut pending: HashMap<_, Vec<Counted>> = HashMap::new();
+        places.for_each(|place, cached| {
+            if cached.packets != 0 {
+                pending.entry(cached.key).or_default().push(Counted {
+                    place: *place,
+                    created: cached.created,
+                    packets: u64::from(cached.packets),
+                    bytes: cached.bytes,
+                    last_seen: cached.last_seen,
+                });
+            }
+        })?;
+        Ok(Self(pending))
+    }
+
     /// `entry` of `key` as it would be if nothing was pending.
     pub(super) fn settled(&self, key: &FlowKey<A>, mut entry: FlowEntry<A>) -> FlowEntry<A> {
         let places = self.0.get(key).into_iter().flatten();
@@ -49,22 +68,9 @@ fn later(one: u32, other: u32) -> u32 {
 }
 
 impl<A: Family> FamilyTables<A> {
-    /// What is pending. To be read before the entries: what is added to an entry meanwhile is then counted twice for
-    /// a moment, and not missed.
+    /// See [`Pending::read`].
     pub(super) fn pending(&self) -> anyhow::Result<Pending<A>> {
-        let mut pending: HashMap<_, Vec<Counted>> = HashMap::new();
-        self.cache.for_each(|place, cached| {
-            if cached.packets != 0 {
-                pending.entry(cached.key).or_default().push(Counted {
-                    place: *place,
-                    created: cached.created,
-                    packets: u64::from(cached.packets),
-                    bytes: cached.bytes,
-                    last_seen: cached.last_seen,
-                });
-            }
-        })?;
-        Ok(Pending(pending))
+        Pending::read(&self.cache)
     }
 
     /// Empties the places of flows that are gone, so that nothing of theirs is added to new ones.

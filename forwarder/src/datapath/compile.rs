@@ -62,6 +62,16 @@ pub(super) struct Placed<'a> {
     pub(super) interface: u32,
 }
 
+impl Placed<'_> {
+    /// Its slot, if its flows share the ports of a source address towards each of its backends.
+    pub(super) fn pooled(&self) -> Option<u32> {
+        match self.rule {
+            AnyRule::Forward(rule) if rule.source != Source::Preserve => Some(self.slot),
+            _ => None,
+        }
+    }
+}
+
 /// What the tables of one family should hold.
 #[derive(Debug)]
 pub(super) struct Contents<A> {

@@ -5,7 +5,7 @@ use forwarder_common::{
     stats::{HOOK_TC, HOOK_XDP, RuleTraffic, Traffic},
 };
 
-use super::Datapath;
+use super::{Datapath, View};
 
 /// What one rule has forwarded since its slot was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,9 +20,11 @@ pub struct RuleCount {
     pub tc_packets: u64,
     /// Flows ever opened.
     pub opened: u64,
+    /// All traffic, by hook ([`HOOK_XDP`], [`HOOK_TC`]) and direction (original, reply).
+    pub by_hook: [[Traffic; 2]; 2],
 }
 
-impl Datapath {
+impl View {
     /// Packets not sent on, by reason, in the order of [`Reason::ALL`].
     ///
     /// # Errors
@@ -30,10 +32,35 @@ impl Datapath {
     pub fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
         let mut counts = Vec::new();
         for reason in Reason::ALL {
-            let per_cpu = self.tables.reasons.get(&(*reason as u32), 0)?;
+            let per_cpu = self.reasons.get(&(*reason as u32), 0)?;
             counts.push((*reason, per_cpu.iter().sum()));
         }
         Ok(counts)
+    }
+
+    /// The counters of the rule with this slot.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn rule_count(&self, slot: u32) -> anyhow::Result<RuleCount> {
+        let mut count = RuleCount {
+            opened: self.rule_opened.get(&slot, 0)?.iter().sum(),
+            ..RuleCount::default()
+        };
+        for traffic in self.rule_traffic.get(&slot, 0)?.iter() {
+            add(&mut count, traffic);
+        }
+        Ok(count)
+    }
+}
+
+impl Datapath {
+    /// As [`View::reasons`].
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
+        self.view.reasons()
     }
 
     /// The counters of the rule `name`; all zero if it has no slot.
@@ -44,18 +71,16 @@ impl Datapath {
         let Some(slot) = self.names.get(name) else {
             return Ok(RuleCount::default());
         };
-        let mut count = RuleCount {
-            opened: self.tables.rule_opened.get(slot, 0)?.iter().sum(),
-            ..RuleCount::default()
-        };
-        for traffic in self.tables.rule_traffic.get(slot, 0)?.iter() {
-            add(&mut count, traffic);
-        }
-        Ok(count)
+        self.view.rule_count(*slot)
     }
 }
 
 fn add(count: &mut RuleCount, traffic: &RuleTraffic) {
+    let sums = count.by_hook.iter_mut().flatten();
+    for (sum, one) in sums.zip(traffic.by_hook.iter().flatten()) {
+        sum.packets += one.packets;
+        sum.bytes += one.bytes;
+    }
     for [original, reply] in traffic.by_hook {
         count.original.packets += original.packets;
         count.original.bytes += original.bytes;

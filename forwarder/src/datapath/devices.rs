@@ -10,6 +10,7 @@ use forwarder_common::{
     device::{Device, NO_METADATA, REDIRECT_ONLY, TAGGED, VlanKey, XDP_TRANSMIT},
     ethernet::Macs,
     parse::Tag,
+    port::Ports,
     rule::{MasqueradeKey, OwnAddress, SCOPE_BITS},
     settings::Settings,
 };
@@ -168,6 +169,14 @@ impl Datapath {
     /// The kernel refuses to read a map.
     pub fn settings(&self) -> anyhow::Result<Settings> {
         Ok(self.tables.settings.get(&0, 0)?)
+    }
+
+    /// How many source ports translation may give.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn source_ports(&self) -> anyhow::Result<u32> {
+        Ok(Ports::new(&self.settings()?).count())
     }
 
     /// Replaces the settings record.

@@ -3,12 +3,13 @@
 use std::{hash::Hash, net::IpAddr};
 
 use forwarder_common::{
-    address::{Address, V4, V6},
+    address::{V4, V6},
     flow::{FlowEntry, FlowKey, Rewrite},
+    network::Network,
 };
 
 /// An address family of the tables.
-pub(super) trait Family: Address + aya::Pod + Hash {
+pub(super) trait Family: Network + aya::Pod + Hash {
     /// How its maps are called: `FLOWS_V4`.
     const SUFFIX: &'static str;
 

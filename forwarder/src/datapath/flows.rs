@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    ops::ControlFlow,
     time::Duration,
 };
 
@@ -13,10 +14,12 @@ use forwarder_common::{
 };
 
 use super::{
-    Clock, Datapath,
+    Clock, Datapath, View,
+    cache::Pending,
     compile::{TCP, UDP},
     family::Family,
     tables::{FamilyTables, FlowTable},
+    view::FamilyView,
 };
 use crate::config::Timeouts;
 
@@ -36,6 +39,17 @@ pub struct Flow {
     pub reply: Key,
     /// Their entry.
     pub reply_entry: Entry,
+}
+
+/// What either direction of a flow says of the whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// Tuple of the packets from the client.
+    pub original: Key,
+    /// Tuple of the packets from the backend.
+    pub reply: Key,
+    /// Slot of the rule that made it.
+    pub rule: u32,
 }
 
 impl Flow {
@@ -87,14 +101,20 @@ pub fn ends(key: &Key) -> (SocketAddr, SocketAddr) {
 }
 
 impl Datapath {
-    /// Every flow, half-open ones last in either family.
+    /// As [`View::flows`].
     ///
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flows(&self) -> anyhow::Result<Vec<Flow>> {
-        let mut flows = self.tables.v4.list()?;
-        flows.extend(self.tables.v6.list()?);
-        Ok(flows)
+        self.view.flows()
+    }
+
+    /// As [`View::flow_counts`].
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn flow_counts(&self) -> anyhow::Result<(u64, u64)> {
+        self.view.flow_counts()
     }
 
     /// Ends the flows that `end` picks: whoever still sends on one is told so, and may begin anew. Returns
@@ -116,25 +136,92 @@ impl Datapath {
         }
         Ok(picked.len())
     }
+}
+
+impl View {
+    /// Calls `visit` for every flow that `wanted` picks by what both of its directions say; half-open ones come last in
+    /// either family. `wanted` is asked more than once for a flow.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn each_flow(
+        &self,
+        wanted: impl Fn(&Identity) -> bool,
+        mut visit: impl FnMut(Flow) -> ControlFlow<()>,
+    ) -> anyhow::Result<()> {
+        if self.v4.each_flow(&wanted, &mut visit)?.is_continue() {
+            let _asked_to_stop = self.v6.each_flow(&wanted, &mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// How many flows there are of each rule, by its slot.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn flows_by_rule(&self) -> anyhow::Result<HashMap<u32, u64>> {
+        let mut counts = HashMap::new();
+        self.v4.count_by_rule(&mut counts)?;
+        self.v6.count_by_rule(&mut counts)?;
+        Ok(counts)
+    }
 
     /// How many established and half-open flows there are.
     ///
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flow_counts(&self) -> anyhow::Result<(u64, u64)> {
-        let (v4, v6) = (self.tables.v4.counts()?, self.tables.v6.counts()?);
+        let (v4, v6) = (self.v4.counts()?, self.v6.counts()?);
         Ok((v4.0 + v6.0, v4.1 + v6.1))
+    }
+
+    /// Every flow, half-open ones last in either family.
+    ///
+    /// # Errors
+    /// The kernel refuses to read a map.
+    pub fn flows(&self) -> anyhow::Result<Vec<Flow>> {
+        let mut flows = Vec::new();
+        self.each_flow(
+            |_| true,
+            |flow| {
+                flows.push(flow);
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok(flows)
     }
 }
 
-impl<A: Family> FamilyTables<A> {
-    fn list(&self) -> anyhow::Result<Vec<Flow>> {
-        let mut flows = Vec::new();
-        let pending = self.pending()?;
+impl<A: Family> FamilyView<A> {
+    fn count_by_rule(&self, counts: &mut HashMap<u32, u64>) -> anyhow::Result<()> {
+        for table in [&self.flows, &self.half_open] {
+            table.for_each(|_, entry| {
+                if entry.is_original() {
+                    *counts.entry(entry.rule).or_default() += 1;
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn counts(&self) -> anyhow::Result<(u64, u64)> {
+        let (flows, half_open) = (self.flows.count()?, self.half_open.count()?);
+        Ok((flows.div_ceil(2), half_open.div_ceil(2)))
+    }
+
+    fn each_flow(
+        &self,
+        wanted: &impl Fn(&Identity) -> bool,
+        visit: &mut impl FnMut(Flow) -> ControlFlow<()>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        let pending = Pending::read(&self.cache)?;
         for table in [&self.flows, &self.half_open] {
             let mut replies = HashMap::new();
             let mut originals = Vec::new();
-            table.all.for_each(|key, entry| {
+            table.for_each(|key, entry| {
+                if !wanted(&Identity::of(key, entry)) {
+                    return;
+                }
                 let entry = pending.settled(key, *entry);
                 if entry.is_original() {
                     originals.push((*key, entry));
@@ -146,18 +233,39 @@ impl<A: Family> FamilyTables<A> {
                 let other = entry.other_key(key.protocol);
                 // A flow that was just made or removed may lack one half; it is whole the next time.
                 if let Some(reply) = replies.get(&other) {
-                    flows.push(Flow {
+                    let flow = Flow {
                         original: A::key(&key),
                         original_entry: A::entry(&entry),
                         reply: A::key(&other),
                         reply_entry: A::entry(reply),
-                    });
+                    };
+                    if visit(flow).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
                 }
             }
         }
-        Ok(flows)
+        Ok(ControlFlow::Continue(()))
     }
+}
 
+impl Identity {
+    fn of<A: Family>(key: &FlowKey<A>, entry: &FlowEntry<A>) -> Self {
+        let (key, other) = (A::key(key), A::key(&entry.other_key(key.protocol)));
+        let (original, reply) = if entry.is_original() {
+            (key, other)
+        } else {
+            (other, key)
+        };
+        Self {
+            original,
+            reply,
+            rule: entry.rule,
+        }
+    }
+}
+
+impl<A: Family> FamilyTables<A> {
     fn end(&mut self, key: &Key) -> anyhow::Result<()> {
         let Some(key) = A::of_key(key) else {
             return Ok(());
@@ -166,12 +274,6 @@ impl<A: Family> FamilyTables<A> {
             table.end(&key)?;
         }
         Ok(())
-    }
-
-    fn counts(&self) -> anyhow::Result<(u64, u64)> {
-        let flows = self.flows.all.count()?;
-        let half_open = self.half_open.all.count()?;
-        Ok((flows.div_ceil(2), half_open.div_ceil(2)))
     }
 }
 

@@ -1,6 +1,10 @@
 //! The eBPF object, loaded: programs ready to attach, maps ready to use.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use aya::{
@@ -12,9 +16,11 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
     family::Family as _,
+    fill::{Capacities, Fill},
     pins::Pins,
     programs::Programs,
     tables::{Names, Tables},
+    view::View,
     words::Words,
 };
 
@@ -41,6 +47,12 @@ pub struct Datapath {
     pub(super) sizes: Sizes,
     pub(super) pins: Option<Pins>,
     pub(super) words: Option<Words>,
+    pub(super) view: Arc<View>,
+    pub(super) capacities: Capacities,
+    /// How full the tables of rules are, since [`Datapath::set_rules`] was last called.
+    pub(super) rule_fill: Vec<Fill>,
+    /// Slots of the rules that give flows a source address towards their backends.
+    pub(super) pooled: BTreeSet<u32>,
 }
 
 /// Maps that outlive the daemon: all but scratch space.
@@ -125,6 +137,8 @@ impl Datapath {
         let mut ebpf = loader
             .load(OBJECT)
             .context("cannot create the maps or load the programs")?;
+        let view = Arc::new(View::of(&ebpf)?);
+        let capacities = Capacities::of(&ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
         tables.divide_cache(cpus()?)?;
         tables.v4.concern_flows()?;
@@ -139,7 +153,16 @@ impl Datapath {
             sizes,
             pins,
             words,
+            view,
+            capacities,
+            rule_fill: Vec::new(),
+            pooled: BTreeSet::new(),
         })
+    }
+
+    /// What can be read while others sweep or change rules.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
     }
 
     /// How large the tables are: what was asked for, or what was adopted.
@@ -180,7 +203,9 @@ where
 /// A second descriptor of the map `name`, for the batch calls that aya has no wrapper for.
 pub(super) fn descriptor(ebpf: &Ebpf, name: &str) -> anyhow::Result<(OwnedFd, u32)> {
     let data: &MapData = match ebpf.map(name) {
-        Some(Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data)) => data,
+        Some(
+            Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
+        ) => data,
         _ => anyhow::bail!("the eBPF object has no map `{name}`"),
     };
     let descriptor = data.fd().as_fd().try_clone_to_owned()?;

@@ -117,6 +117,10 @@ impl Datapath {
         self.write_shapes(&new)?;
         self.tables.v4.remove_stale(&v4)?;
         self.tables.v6.remove_stale(&v6)?;
+        self.rule_fill.clear();
+        self.note_rule_fill(&v4);
+        self.note_rule_fill(&v6);
+        self.pooled = placed.iter().filter_map(Placed::pooled).collect();
         let mut settings = self.settings()?;
         settings.families = families;
         settings.outbound = u32::from(!v4.outbound.is_empty() || !v6.outbound.is_empty());

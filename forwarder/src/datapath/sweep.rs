@@ -14,6 +14,7 @@ use forwarder_common::{
 use super::{
     Clock, Datapath, Flow,
     cache::Pending,
+    census::{Census, Half, Tally},
     compile::{TCP, UDP},
     family::Family,
     tables::{FamilyTables, FlowTable},
@@ -23,10 +24,8 @@ use crate::config::Timeouts;
 /// What one sweep found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Established flows that stay.
-    pub flows: u64,
-    /// Half-open flows that stay.
-    pub half_open: u64,
+    /// The flows that stay.
+    pub census: Census,
     /// Flows removed.
     pub removed: u64,
     /// Slots of the rules that flows named, those just removed included: a slot is free a sweep later.
@@ -41,7 +40,11 @@ impl Datapath {
     /// The kernel refuses to read or write a map.
     pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
         let mut swept = Swept::default();
-        let sweeper = Sweeper { clock, timeouts };
+        let sweeper = Sweeper {
+            clock,
+            timeouts,
+            pooled: &self.pooled,
+        };
         let gone = sweeper.family(&self.tables.v4, &mut swept)?;
         self.tables.v4.empty_places(&gone)?;
         let gone = sweeper.family(&self.tables.v6, &mut swept)?;
@@ -56,6 +59,8 @@ impl Datapath {
 struct Sweeper<'a> {
     clock: &'a Clock,
     timeouts: &'a Timeouts,
+    /// Slots of the rules whose source ports are counted.
+    pooled: &'a BTreeSet<u32>,
 }
 
 impl Sweeper<'_> {
@@ -65,19 +70,28 @@ impl Sweeper<'_> {
         tables: &FamilyTables<A>,
         swept: &mut Swept,
     ) -> anyhow::Result<Vec<FlowKey<A>>> {
-        // Without one that is idle now there is none to remove afterwards, and no need to know the sockets of all flows.
-        let mapped = (!self.idle_mappings(tables)?.is_empty()).then(HashSet::new);
         let mut found = Found {
-            mapped,
+            mapped: None,
             gone: Vec::new(),
+            tally: Tally::new(self.pooled),
         };
-        swept.flows += self.table(tables, &tables.flows, &mut found, swept)?;
-        swept.half_open += self.table(tables, &tables.half_open, &mut found, swept)?;
+        // Without one that is idle now there is none to remove afterwards, and no need to know the sockets of all flows.
+        if !self
+            .idle_mappings(tables, Some(&mut found.tally))?
+            .is_empty()
+        {
+            found.mapped = Some(HashSet::new());
+        }
+        let family = usize::from(A::IPV6);
+        swept.census.established[family] = self.table(tables, &tables.flows, &mut found, swept)?;
+        swept.census.half_open[family] =
+            self.table(tables, &tables.half_open, &mut found, swept)?;
         if let Some(mapped) = found.mapped {
-            let mut idle = self.idle_mappings(tables)?;
+            let mut idle = self.idle_mappings(tables, None)?;
             idle.retain(|key| !mapped.contains(key));
             tables.mappings.delete(&idle)?;
         }
+        found.tally.finish(&mut swept.census);
         Ok(found.gone)
     }
 
@@ -86,11 +100,12 @@ impl Sweeper<'_> {
         &self,
         tables: &FamilyTables<A>,
         table: &FlowTable<A>,
-        found: &mut Found<A>,
+        found: &mut Found<'_, A>,
         swept: &mut Swept,
     ) -> anyhow::Result<u64> {
         let mut stay = 0;
         let mut suspects = HashMap::new();
+        let half_open = std::ptr::eq(table, &tables.half_open);
         table.all.for_each(|key, entry| {
             swept.rules.insert(entry.rule);
             if let Some(mapped) = &mut found.mapped
@@ -101,31 +116,16 @@ impl Sweeper<'_> {
             }
             if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
                 suspects.insert(*key, Suspect::of(key, entry));
-            } else if entry.is_original() {
-                stay += 1;
+            } else {
+                found.tally.count(&Half::of(key, entry), half_open);
+                stay += u64::from(entry.is_original());
             }
         })?;
-        let mut expired = HashSet::new();
-        if suspects.is_empty() {
-            return Ok(stay);
-        }
-        let pending = tables.pending()?;
+        let expired = self.expired(tables, table, &suspects)?;
         for (key, suspect) in &suspects {
-            // Most flows that are quiet are so for good, and need no second look.
-            if let Some(other) = suspects.get(&suspect.other)
-                && !self.is_over(key, suspect.entry(), other.entry())
-            {
+            if !expired.contains(key) {
+                found.tally.count(&suspect.half(key), half_open);
                 stay += u64::from(suspect.entry().is_original());
-                continue;
-            }
-            if expired.contains(key) {
-                continue;
-            }
-            // Read again, so that a packet that came since the walk saves its flow.
-            match self.judge(table, &pending, key)? {
-                Judgement::Expired(other) => expired.extend([*key, other]),
-                Judgement::Stays { original: true } => stay += 1,
-                Judgement::Stays { original: false } => {}
             }
         }
         let expired: Vec<_> = expired.into_iter().collect();
@@ -135,13 +135,46 @@ impl Sweeper<'_> {
         Ok(stay)
     }
 
-    /// Mappings that no flow has just been made with.
+    /// The tuples among `suspects` whose flows' time is up, and those of their other directions.
+    fn expired<A: Family>(
+        &self,
+        tables: &FamilyTables<A>,
+        table: &FlowTable<A>,
+        suspects: &HashMap<FlowKey<A>, Suspect<A>>,
+    ) -> anyhow::Result<HashSet<FlowKey<A>>> {
+        let mut expired = HashSet::new();
+        if suspects.is_empty() {
+            return Ok(expired);
+        }
+        let pending = tables.pending()?;
+        for (key, suspect) in suspects {
+            // Most flows that are quiet are so for good, and need no second look.
+            if let Some(other) = suspects.get(&suspect.other)
+                && !self.is_over(key, suspect.entry(), other.entry())
+            {
+                continue;
+            }
+            if !expired.contains(key)
+                // Read again, so that a packet that came since the walk saves its flow.
+                && let Some(other) = self.judge(table, &pending, key)?
+            {
+                expired.extend([*key, other]);
+            }
+        }
+        Ok(expired)
+    }
+
+    /// Mappings that no flow has just been made with; `tally` counts all.
     fn idle_mappings<A: Family>(
         &self,
         tables: &FamilyTables<A>,
+        mut tally: Option<&mut Tally<'_, A>>,
     ) -> anyhow::Result<Vec<MappingKey<A>>> {
         let mut idle = Vec::new();
         tables.mappings.for_each(|key, mapping| {
+            if let Some(tally) = &mut tally {
+                tally.count_mapping(key, mapping);
+            }
             if self.clock.since(mapping.last_used) > self.timeouts.udp {
                 idle.push(*key);
             }
@@ -165,28 +198,24 @@ impl Sweeper<'_> {
         }
     }
 
+    /// If the time of the flow of `key` is up, the tuple of its other direction.
     fn judge<A: Family>(
         &self,
         table: &FlowTable<A>,
         pending: &Pending<A>,
         key: &FlowKey<A>,
-    ) -> anyhow::Result<Judgement<A>> {
+    ) -> anyhow::Result<Option<FlowKey<A>>> {
         let Some(entry) = table.read(key)? else {
-            return Ok(Judgement::Stays { original: false });
+            return Ok(None);
         };
         let entry = pending.settled(key, entry);
         let other_key = entry.other_key(key.protocol);
-        let original = entry.is_original();
         let Some(other) = table.read(&other_key)? else {
             // Half a flow: its other half was removed, or is being made this moment.
-            return Ok(Judgement::Expired(other_key));
+            return Ok(Some(other_key));
         };
         let other = pending.settled(&other_key, other);
-        if self.is_over(key, entry, other) {
-            Ok(Judgement::Expired(other_key))
-        } else {
-            Ok(Judgement::Stays { original })
-        }
+        Ok(self.is_over(key, entry, other).then_some(other_key))
     }
 
     /// Whether the time of a flow with these entries is up; `key` is that of the first.
@@ -217,6 +246,7 @@ struct Suspect<A> {
     /// The other direction.
     other: FlowKey<A>,
     last_seen: u32,
+    rule: u32,
     seen: Seen,
     flags: u8,
 }
@@ -226,8 +256,20 @@ impl<A: Family> Suspect<A> {
         Self {
             other: entry.other_key(key.protocol),
             last_seen: entry.last_seen,
+            rule: entry.rule,
             seen: entry.seen,
             flags: entry.flags,
+        }
+    }
+
+    /// The direction whose tuple is `key`, to be counted.
+    fn half(&self, key: &FlowKey<A>) -> Half<A> {
+        Half {
+            key: *key,
+            other: self.other,
+            rule: self.rule,
+            seen: self.seen,
+            is_original: self.entry().is_original(),
         }
     }
 
@@ -243,11 +285,12 @@ impl<A: Family> Suspect<A> {
 }
 
 /// What is seen on the way through one family's tables.
-struct Found<A> {
+struct Found<'a, A> {
     /// UDP sockets that flows have, on either side; `None` if nobody asks.
     mapped: Option<HashSet<MappingKey<A>>>,
     /// Tuples that were removed.
     gone: Vec<FlowKey<A>>,
+    tally: Tally<'a, A>,
 }
 
 /// Both sides of the mapping that a UDP flow may have been made with.
@@ -266,12 +309,4 @@ fn sockets<A: Family>(key: &FlowKey<A>, entry: &FlowEntry<A>) -> [MappingKey<A>;
             side: OUTSIDE,
         },
     ]
-}
-
-enum Judgement<A> {
-    /// With the key of the other direction.
-    Expired(FlowKey<A>),
-    Stays {
-        original: bool,
-    },
 }

@@ -1,6 +1,6 @@
 //! The maps, typed.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
@@ -20,7 +20,7 @@ use forwarder_common::{
     stats::RuleTraffic,
 };
 
-use super::{Sizes, batch::Batch, family::Family, object::descriptor, object::take};
+use super::{Sizes, batch::Batch, family::Family, object::descriptor, object::take, view::batch};
 
 /// Slots by rule name.
 pub(super) type Names = BTreeMap<String, u32>;
@@ -37,7 +37,6 @@ pub(super) struct Tables {
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
-    pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) clock: Array<MapData, [u64; 2]>,
     /// Rules that the statistics tables hold. `Array::len` tells the object's size, not a pinned map's.
     rules: u32,
@@ -80,7 +79,6 @@ impl Tables {
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
-            reasons: take(ebpf, "REASONS")?,
             clock: take(ebpf, "CLOCK")?,
         })
     }
@@ -136,9 +134,4 @@ impl<A: Family> FlowTable<A> {
             one: take(ebpf, name)?,
         })
     }
-}
-
-fn batch<K: aya::Pod, V: aya::Pod>(ebpf: &Ebpf, name: &str) -> anyhow::Result<Batch<K, V>> {
-    let (descriptor, capacity): (OwnedFd, u32) = descriptor(ebpf, name)?;
-    Ok(Batch::new(descriptor, capacity))
 }
