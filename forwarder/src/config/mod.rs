@@ -16,6 +16,7 @@ mod interface;
 mod keys;
 mod listen;
 mod masquerade;
+mod metrics;
 mod model;
 mod model_rules;
 mod model_settings;
@@ -51,7 +52,7 @@ pub use model::{
     Source,
 };
 pub use model_rules::{Filtering, Masquerade, MssClamp, Output, Rule, Target};
-pub use model_settings::{Control, Format, Level, Limits, Log, Timeouts};
+pub use model_settings::{Control, Format, Level, Limits, Log, Metrics, Timeouts};
 pub use span::{Origin, Span};
 
 /// Where the daemon looks when no file is named.

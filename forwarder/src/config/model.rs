@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::errors::ConfigErrors;
 use super::model_rules::{Masquerade, Output, Rule};
-use super::model_settings::{Control, Limits, Log, Timeouts};
+use super::model_settings::{Control, Limits, Log, Metrics, Timeouts};
 use super::span::{Origin, Span};
 
 /// One configuration, without contradictions.
@@ -26,6 +26,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How the daemon is asked.
     pub control: Control,
+    /// Where metrics are to be had; `None`: nowhere.
+    pub metrics: Option<Metrics>,
     /// What the daemon writes.
     pub log: Log,
     /// What this was made from, for [`Config::error_at`].

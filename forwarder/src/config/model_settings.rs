@@ -1,5 +1,6 @@
-//! The validated settings that are no rules: limits, timeouts, control socket, log.
+//! The validated settings that are no rules: limits, timeouts, control socket, metrics, log.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,6 +75,13 @@ impl Default for Control {
             socket: super::DEFAULT_SOCKET.into(),
         }
     }
+}
+
+/// Where Prometheus finds metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// The address to listen on; the port is not 0.
+    pub listen: SocketAddr,
 }
 
 /// What the daemon writes.

@@ -83,6 +83,7 @@ impl RawConfig {
             limits: self.settings.limits,
             timeouts: self.settings.timeouts,
             control: self.settings.control,
+            metrics: self.settings.metrics,
             log: self.settings.log,
             origin: origin.clone(),
         })

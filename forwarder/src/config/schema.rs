@@ -79,6 +79,12 @@ pub(super) const CONTROL: Schema = Schema {
     keys: &["socket"],
 };
 
+pub(super) const METRICS: Schema = Schema {
+    key: "metrics",
+    header: "[metrics]",
+    keys: &["listen"],
+};
+
 pub(super) const LOG: Schema = Schema {
     key: "log",
     header: "[log]",
@@ -86,7 +92,7 @@ pub(super) const LOG: Schema = Schema {
 };
 
 /// All tables that are read.
-pub(super) const TABLES: [&Schema; 8] = [
+pub(super) const TABLES: [&Schema; 9] = [
     &INTERFACE,
     &FORWARD,
     &MASQUERADE,
@@ -94,6 +100,7 @@ pub(super) const TABLES: [&Schema; 8] = [
     &LIMITS,
     &TIMEOUTS,
     &CONTROL,
+    &METRICS,
     &LOG,
 ];
 

@@ -1,12 +1,13 @@
-//! `[limits]`, `[timeouts]`, `[control]` and `[log]`.
+//! `[limits]`, `[timeouts]`, `[control]` and `[log]`; `[metrics]` has a file of its own.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::metrics;
 use super::model::PortRange;
-use super::model_settings::{Control, Format, Level, Limits, Log, Timeouts};
+use super::model_settings::{Control, Format, Level, Limits, Log, Metrics, Timeouts};
 use super::ports;
 use super::scalar;
 use super::schema;
@@ -24,6 +25,7 @@ pub(super) struct RawSettings {
     pub rules_limit: Option<Span>,
     pub timeouts: Timeouts,
     pub control: Control,
+    pub metrics: Option<Metrics>,
     pub log: Log,
 }
 
@@ -39,6 +41,7 @@ impl RawSettings {
                 .unwrap_or_default(),
             timeouts: read_timeouts(reader, root),
             control: read_control(reader, root),
+            metrics: metrics::read(reader, root),
             log: read_log(reader, root),
         }
     }

@@ -4,7 +4,4 @@
 //! out of here and brings its reader.
 
 /// Top-level tables: key, and how it is written.
-pub(super) const TABLES: &[(&str, &str)] = &[
-    ("metrics", "[metrics]"),
-    ("original-destination", "[original-destination]"),
-];
+pub(super) const TABLES: &[(&str, &str)] = &[("original-destination", "[original-destination]")];

@@ -3,8 +3,11 @@
 //! Traffic does not need it: it goes on when the daemon stops or dies. What stops with it is the expiry of
 //! flows and following the network's changes.
 
+mod describe;
 mod log;
+mod metrics;
 mod privileges;
+mod published;
 mod report;
 mod running;
 mod start;
@@ -58,10 +61,16 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut watch = Watch::start().await?;
-    let (listener, running) = start::start(config, options, &watch.handle).await?;
+    let started = start::start(config, options, &watch.handle).await?;
+    let running = started.running;
+    // Threads that are there already would keep them.
     privileges::drop_others().context("cannot give up capabilities")?;
+    if let Some(listener) = started.metrics {
+        info!("metrics are on http://{}/metrics", listener.address());
+        running.metrics.serve(listener)?;
+    }
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(server::serve(listener, running.clone(), async {
+    let server = tokio::spawn(server::serve(started.control, running.clone(), async {
         let _ = stopped.await;
     }));
     let mut sweep = Instant::now();

@@ -3,8 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -13,10 +13,15 @@ use rtnetlink::Handle;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, info, warn};
 
-use super::{RunOptions, start};
+use super::{
+    RunOptions,
+    metrics::{Endpoint, Exporter},
+    published::Published,
+    start,
+};
 use crate::{
     config::{self, Config, Mode, Source},
-    datapath::{Attached, Datapath, Link, RuleSet, Wanted, Words},
+    datapath::{Attached, Clock, Datapath, Link, RuleSet, Swept, View, Wanted, Words},
     network::{self, Change, Network},
     report::{Hook, counted},
 };
@@ -28,11 +33,15 @@ pub(super) struct Running {
     pub(super) since: Instant,
     /// Jiffies in a second.
     pub(super) hz: u64,
+    /// Flows and counters, for whoever only reads.
+    pub(super) view: Arc<View>,
+    pub(super) published: Arc<Published>,
+    pub(super) metrics: Endpoint,
 }
 
 /// What changes while the daemon runs.
 pub(super) struct State {
-    pub(super) config: Config,
+    pub(super) config: Arc<Config>,
     pub(super) datapath: Datapath,
     pub(super) network: Network,
     /// By interface name.
@@ -42,12 +51,25 @@ pub(super) struct State {
 }
 
 impl Running {
-    pub(super) fn new(config: Config, options: RunOptions, datapath: Datapath, hz: u64) -> Self {
+    pub(super) fn new(
+        config: Config,
+        options: RunOptions,
+        datapath: Datapath,
+        clock: Clock,
+    ) -> Self {
         // What an earlier daemon has counted, it has told.
         let told = datapath.reasons().unwrap_or_default();
+        let published = Arc::new(Published::new(clock));
         Self {
+            metrics: Endpoint::new(Exporter {
+                view: datapath.view(),
+                published: Arc::clone(&published),
+                started: SystemTime::now(),
+            }),
+            view: datapath.view(),
+            published,
             state: Mutex::new(State {
-                config,
+                config: Arc::new(config),
                 datapath,
                 network: Network::default(),
                 attached: BTreeMap::new(),
@@ -55,7 +77,7 @@ impl Running {
             }),
             options,
             since: Instant::now(),
-            hz,
+            hz: clock.hz,
         }
     }
 
@@ -67,7 +89,10 @@ impl Running {
 
     /// Brings the datapath to what the configuration says on the network as it is now.
     pub(super) fn apply(&self, network: Network) -> anyhow::Result<()> {
-        self.state().apply(network)
+        let mut state = self.state();
+        state.apply(network)?;
+        self.published.publish_setup(state.setup()?);
+        Ok(())
     }
 
     /// Follows a change of the network.
@@ -87,20 +112,28 @@ impl Running {
 
     /// Removes expired flows, and looks whether a device has changed in a way that is not announced.
     pub(super) async fn sweep(&self, handle: &Handle) {
-        if let Err(error) = self.state().sweep(self.hz) {
+        if let Err(error) = self.sweep_flows() {
             warn!("cannot remove expired flows: {error:#}");
         }
         match Network::read(handle).await {
             Ok(network) => {
-                let mut state = self.state();
-                if network != state.network
-                    && let Err(error) = state.apply(network)
-                {
+                let changed = network != self.state().network;
+                if changed && let Err(error) = self.apply(network) {
                     warn!("cannot follow a change of the network: {error:#}");
                 }
             }
             Err(error) => warn!("cannot look at the network: {error:#}"),
         }
+    }
+
+    fn sweep_flows(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let mut state = self.state();
+        let clock = state.datapath.clock(self.hz)?;
+        let swept = state.sweep(&clock)?;
+        self.published.publish_sweep(swept, clock, began);
+        self.published.publish_setup(state.setup()?);
+        Ok(())
     }
 
     /// What the programs say in words, to be written to the log.
@@ -143,17 +176,20 @@ impl Running {
             config.control == state.config.control && config.log == state.config.log,
             "`control` and `log` cannot change while running: restart the daemon, traffic goes on meanwhile"
         );
-        let before = std::mem::replace(&mut state.config, config);
+        self.metrics.change(config.metrics)?;
+        let before = std::mem::replace(&mut state.config, Arc::new(config));
         let network = state.network.clone();
         if let Err(error) = state.apply(network.clone()) {
+            self.metrics.change(before.metrics)?;
             state.config = before;
             state.apply(network)?;
             return Err(error);
         }
+        self.published.publish_setup(state.setup()?);
         Ok(format!(
             "reloaded {}: {} on {}",
             path.display(),
-            counted(RuleSet::from(&state.config).len(), "rule"),
+            counted(state.config.rule_count(), "rule"),
             counted(state.config.interfaces.len(), "interface")
         ))
     }
@@ -167,7 +203,7 @@ impl State {
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
         self.datapath
-            .set_rules(RuleSet::from(&self.config), index)?;
+            .set_rules(RuleSet::from(&*self.config), index)?;
         self.datapath.bump_generation()?;
         self.network = network;
         self.attach()
@@ -206,7 +242,7 @@ impl State {
         let mut attached = BTreeMap::new();
         let mut indices = Vec::new();
         let mut served_vlans = Vec::new();
-        let egress = RuleSet::from(&self.config).needs_egress();
+        let egress = RuleSet::from(&*self.config).needs_egress();
         let (network, interfaces) = (self.network.clone(), self.config.interfaces.clone());
         for interface in &interfaces {
             let Some(link) = network.link(&interface.name) else {
@@ -267,14 +303,14 @@ impl State {
         Ok(served)
     }
 
-    fn sweep(&mut self, hz: u64) -> anyhow::Result<()> {
-        let clock = self.datapath.clock(hz)?;
-        let swept = self.datapath.sweep(&clock, &self.config.timeouts)?;
+    fn sweep(&mut self, clock: &Clock) -> anyhow::Result<Swept> {
+        let swept = self.datapath.sweep(clock, &self.config.timeouts)?;
         if swept.removed != 0 {
             debug!("removed {} expired flows", swept.removed);
         }
-        let rules = RuleSet::from(&self.config);
+        let rules = RuleSet::from(&*self.config);
         self.datapath.free_slots(rules, &swept.rules)?;
-        self.tell_shortages()
+        self.tell_shortages()?;
+        Ok(swept)
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     config::{Config, Limits, Rule},
     control::Listener,
     datapath::{Datapath, Pins, Sizes, detach_all},
+    metrics,
     network::{self, Network},
     report::counted,
 };
@@ -44,6 +45,14 @@ pub(super) fn claim() -> anyhow::Result<OwnedFd> {
     }
 }
 
+/// A daemon that forwards but does not answer yet.
+pub(super) struct Started {
+    pub control: Listener,
+    /// Where metrics are to be served, if they are.
+    pub metrics: Option<metrics::Listener>,
+    pub running: Arc<Running>,
+}
+
 /// Loads, fills and attaches everything. What a first start cannot finish, it takes back; what an earlier
 /// daemon left running is left running.
 ///
@@ -53,10 +62,14 @@ pub(super) async fn start(
     config: Config,
     options: RunOptions,
     handle: &Handle,
-) -> anyhow::Result<(Listener, Arc<Running>)> {
+) -> anyhow::Result<Started> {
     let network = Network::read(handle).await?;
     check_interfaces(&config, &network)?;
-    let listener = Listener::bind(&config.control.socket)?;
+    let control = Listener::bind(&config.control.socket)?;
+    let metrics = config
+        .metrics
+        .map(|metrics| metrics::Listener::bind(metrics.listen));
+    let metrics = metrics.transpose()?;
     let pins = Pins::here()?;
     let adopted = pins.exist();
     pins.create()?;
@@ -76,7 +89,11 @@ pub(super) async fn start(
                 "started"
             };
             info!("{how}; pins are under {}", pins.directory().display());
-            Ok((listener, Arc::new(running)))
+            Ok(Started {
+                control,
+                metrics,
+                running: Arc::new(running),
+            })
         }
         Err(error) => {
             if !adopted && let Err(left) = take_back(&pins) {
@@ -121,7 +138,7 @@ fn fill(
         network::set_loopback_forwarding(true, FORWARDING_V4 | FORWARDING_V6)
             .context("cannot switch on forwarding for lo, which route look-ups need")?;
     datapath.set_settings(settings)?;
-    let running = Running::new(config, options, datapath, clock.hz);
+    let running = Running::new(config, options, datapath, clock);
     warn_of_local_ports(&running.state().config.rules);
     running.apply(network)?;
     Ok(running)

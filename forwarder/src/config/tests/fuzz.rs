@@ -53,6 +53,9 @@ tcp-established = "5d"
 [control]
 socket = "/run/forwarder.sock"
 
+[metrics]
+listen = "127.0.0.1:9469"
+
 [log]
 level = "info"
 format = "json"

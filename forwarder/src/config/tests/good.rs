@@ -44,6 +44,7 @@ fn everything_left_out_has_its_default() {
         Duration::from_secs(432_000)
     );
     assert_eq!(config.control.socket.to_str(), Some("/run/forwarder.sock"));
+    assert_eq!(config.metrics, None);
     assert_eq!(
         config.log,
         Log {
@@ -147,6 +148,7 @@ fn settings() {
     let config = good(&with_tables(
         "[limits]\nflows = 1_000\nhalf-open = 10\nrules = 5\nsource-ports = \"1024-32767\"\n\
          [timeouts]\nudp = \"1m 30s\"\ntcp-half-open = \"40d\"\n[control]\nsocket = \"/run/x\"\n\
+         [metrics]\nlisten = \"[::1]:9469\"\n\
          [log]\nlevel = \"debug\"\nformat = \"json\"",
     ));
     let ports = PortRange::new(1024, 32767);
@@ -165,6 +167,8 @@ fn settings() {
         Duration::from_secs(40 * 24 * 3600)
     );
     assert_eq!(config.control.socket.to_str(), Some("/run/x"));
+    let listen = config.metrics.map(|metrics| metrics.listen.to_string());
+    assert_eq!(listen.as_deref(), Some("[::1]:9469"));
     assert_eq!(
         config.log,
         Log {

@@ -1,4 +1,4 @@
-//! Bad `[limits]`, `[timeouts]`, `[control]` and `[log]`, and tables that do not exist.
+//! Bad `[limits]`, `[timeouts]`, `[control]`, `[metrics]` and `[log]`, and tables that do not exist.
 
 use rstest::rstest;
 
@@ -6,8 +6,9 @@ use super::{assert_problem, with_tables};
 
 const SOCKET: &str = "an absolute path such as \"/run/forwarder.sock\"";
 const DURATION: &str = "expected a duration such as \"30s\", \"4m\" or \"5d\"";
-const TABLES: &str =
-    "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control` or `log`";
+const METRICS: &str =
+    "expected an address and a port from 1 to 65535 such as \"127.0.0.1:9469\" or \"[::1]:9469\"";
+const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control`, `metrics` or `log`";
 
 #[rstest]
 #[case::flows_zero(
@@ -73,9 +74,16 @@ const TABLES: &str =
 )]
 #[case::unknown_table("[«limit»]\nflows = 5", format!("unknown key `limit`: expected {TABLES}; did you mean `limits`?"))]
 #[case::unknown_far("[«colours»]\n", format!("unknown key `colours`: expected {TABLES}"))]
-#[case::metrics(
-    "[«metrics»]\nlisten = \"127.0.0.1:9469\"",
-    "`[metrics]` is not supported by this version yet; take it out"
+#[case::metrics_port_only("[metrics]\nlisten = \"«9469»\"", format!("bad listen address `9469`: {METRICS}; did you mean `127.0.0.1:9469`?"))]
+#[case::metrics_star("[metrics]\nlisten = \"«*:9469»\"", format!("bad listen address `*:9469`: {METRICS}; did you mean `0.0.0.0:9469`?"))]
+#[case::metrics_name("[metrics]\nlisten = \"«localhost:9469»\"", format!("bad listen address `localhost:9469`: {METRICS}; did you mean `127.0.0.1:9469`?"))]
+#[case::metrics_no_port("[metrics]\nlisten = \"«127.0.0.1»\"", format!("bad listen address `127.0.0.1`: {METRICS}"))]
+#[case::metrics_port_zero("[metrics]\nlisten = \"«[::1]:0»\"", format!("bad listen address `[::1]:0`: {METRICS}"))]
+#[case::metrics_integer("[metrics]\nlisten = «9469»", format!("`listen` is an integer, `9469`: {METRICS}"))]
+#[case::metrics_empty("«[metrics]»\n", "`[metrics]` without `listen`: expected one")]
+#[case::metrics_unknown(
+    "[metrics]\n«lisen» = \"127.0.0.1:9469\"",
+    "unknown key `lisen` in `[metrics]`: expected `listen`; did you mean `listen`?"
 )]
 #[case::original(
     "[«original-destination»]\n",
