@@ -9,35 +9,38 @@ use aya::maps::{MapInfo, MapType};
 use forwarder::datapath::Datapath;
 use tests::machine::map::{Kind, Map, Shape};
 
-/// Bytes of a map's name that the kernel keeps (`BPF_OBJ_NAME_LEN` without the end).
-const NAME: usize = 15;
+use super::object::Code;
+
+/// Of a map that is not there.
+const ABSENT: Shape = Shape {
+    kind: Kind::Other,
+    key: 0,
+    value: 0,
+    entries: 0,
+};
 /// `enum bpf_cmd` in include/uapi/linux/bpf.h.
 const LOOKUP: libc::c_int = 1;
 const NEXT_KEY: libc::c_int = 4;
 const LOOKUP_BATCH: libc::c_int = 24;
 
-/// The maps with these names as programs on `cpu` see them. One that no loaded program uses is empty.
-pub fn copy(datapath: &Datapath, names: &[String], cpu: usize) -> Result<Vec<Map>> {
+/// The maps as programs on `cpu` see them, by the numbers that `code` has for them. One that no loaded program uses is
+/// empty.
+pub fn copy(datapath: &Datapath, code: &Code, cpu: usize) -> Result<Vec<Map>> {
     let loaded = datapath.loaded()?;
     let programs: BTreeMap<_, _> = loaded.iter().map(|it| (it.id, it.name.as_str())).collect();
-    let mut infos = BTreeMap::new();
-    for id in loaded.iter().flat_map(|program| &program.maps) {
-        let info = MapInfo::from_id(*id)?;
-        let name = String::from_utf8(info.name().to_vec())?;
-        let known = infos.entry(name).or_insert_with(|| (*id, info));
-        ensure!(known.0 == *id, "two maps have one name");
+    let mut ids = BTreeMap::new();
+    for program in &loaded {
+        let uses = code.uses(&program.name);
+        let name = &program.name;
+        ensure!(uses.len() == program.maps.len(), "{name} uses other maps");
+        ids.extend(uses.into_iter().zip(&program.maps));
     }
-    let absent = Shape {
-        kind: Kind::Other,
-        key: 0,
-        value: 0,
-        entries: 0,
+    let copy = |(number, name): (usize, &String)| match ids.get(&number) {
+        Some(id) => one(name, &MapInfo::from_id(**id)?, cpu, &programs)
+            .with_context(|| format!("map {name}")),
+        None => Ok(Map::new(name, ABSENT)),
     };
-    let copy = |name: &String| match infos.get(&name[..name.len().min(NAME)]) {
-        Some((_, info)) => one(name, info, cpu, &programs).with_context(|| format!("map {name}")),
-        None => Ok(Map::new(name, absent)),
-    };
-    names.iter().map(copy).collect()
+    code.maps.iter().enumerate().map(copy).collect()
 }
 
 fn one(name: &str, info: &MapInfo, cpu: usize, programs: &BTreeMap<u32, &str>) -> Result<Map> {

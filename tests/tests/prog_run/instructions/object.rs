@@ -8,7 +8,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_insn;
 use forwarder::datapath;
 use tests::machine::Programs;
-use tests::machine::instruction::decode;
+use tests::machine::instruction::{Constant, Instruction, decode};
 
 /// The programs, in which maps have numbers in place of descriptors.
 pub struct Code {
@@ -16,6 +16,23 @@ pub struct Code {
     pub programs: Programs,
     /// The names of the maps by number.
     pub maps: Vec<String>,
+}
+
+impl Code {
+    /// The maps that a program uses, in the order of its code: the order in which the kernel lists them, of whose names
+    /// it keeps 15 bytes.
+    pub fn uses(&self, program: &str) -> Vec<usize> {
+        let mut uses = Vec::new();
+        for instruction in self.programs[program].iter() {
+            if let Instruction::Constant(_, Constant::Map(map) | Constant::Global(map, _)) =
+                instruction
+                && !uses.contains(map)
+            {
+                uses.push(*map);
+            }
+        }
+        uses
+    }
 }
 
 /// Those of the forwarder's object.

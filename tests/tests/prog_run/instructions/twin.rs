@@ -38,13 +38,13 @@ impl Bench {
     /// that the maps have afterwards are the same. The programs must be loaded.
     pub fn weigh(&mut self, from: Device, frame: &[u8]) -> Result<Weighed> {
         let cpu = pin()?;
-        let maps = &code().maps;
+        let code = code();
         // Also leaves its reading in a map.
         self.datapath.clock(1)?;
-        let before = image::copy(&self.datapath, maps, cpu)?;
+        let before = image::copy(&self.datapath, code, cpu)?;
         let run = self.try_run(from, frame)?;
         self.datapath.clock(1)?;
-        let after = image::copy(&self.datapath, maps, cpu)?;
+        let after = image::copy(&self.datapath, code, cpu)?;
         let mut world = World {
             cpu: u32::try_from(cpu)?,
             routes: self.ways(),
