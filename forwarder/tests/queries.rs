@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use forwarder::control::Listener;
-use forwarder::control::server::{Source, serve};
+use forwarder::control::server::{Sink, Source, serve};
+use forwarder::control::{FlowQuery, Listener};
 use forwarder::report::{DropReport, FlowReport, RuleReport, Status, Verdict};
 use rstest::{fixture, rstest};
 use serde_json::Value;
@@ -32,14 +32,24 @@ impl Source for Daemon {
             ..RuleReport::default()
         }])
     }
-    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
-        Ok(vec![
-            FlowReport {
-                rule: "pop3".to_owned(),
-                ..FlowReport::default()
-            };
-            FLOWS
-        ])
+    fn flows(&self, query: &FlowQuery, sink: Sink<'_>) -> anyhow::Result<()> {
+        let flow = FlowReport {
+            // Which shows what was asked.
+            rule: serde_json::to_string(query)?,
+            ..FlowReport::default()
+        };
+        if query.port == Some(1) {
+            return Ok(());
+        }
+        let mut left = query.limit.unwrap_or(FLOWS);
+        while left > 0 {
+            let count = left.min(1000);
+            if sink(vec![flow.clone(); count]).is_break() {
+                break;
+            }
+            left -= count;
+        }
+        Ok(())
     }
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         let report = |reason: &str, packets| DropReport {
@@ -118,6 +128,56 @@ fn listings_for_programs(socket: (TempDir, PathBuf)) {
         Some(FLOWS)
     );
     assert_eq!(json(socket, &["drops"])[0]["verdict"], "slow-path");
+}
+
+#[rstest]
+fn what_flows_are_wanted_is_for_the_daemon_to_know(socket: (TempDir, PathBuf)) {
+    let args = [
+        "flows",
+        "--rule=pop3",
+        "--address=198.51.100.7",
+        "--port=110",
+        "--state=established",
+        "--protocol=tcp",
+        "--sort=idle",
+        "--limit=2",
+    ];
+    let flows = json(&socket.1, &args);
+    assert_eq!(flows.as_array().map(Vec::len), Some(2));
+    let asked: Value = serde_json::from_str(flows[0]["rule"].as_str().unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "rule": "pop3",
+        "address": "198.51.100.7/32",
+        "port": 110,
+        "state": "established",
+        "protocol": "tcp",
+        "sort": "idle",
+        "limit": 2,
+    });
+    assert_eq!(asked, expected);
+}
+
+#[rstest]
+fn no_flows_are_said_in_words_or_are_an_empty_list(socket: (TempDir, PathBuf)) {
+    let socket = &socket.1;
+    assert_eq!(
+        stdout(socket, &["flows", "--port=1"]),
+        "no flow is like that\n"
+    );
+    assert_eq!(json(socket, &["flows", "--port=1"]), serde_json::json!([]));
+}
+
+#[rstest]
+#[case(&["--state", "open"])]
+#[case(&["--address", "mail.example.net"])]
+#[case(&["--port", "65536"])]
+#[case(&["--limit", "0"])]
+#[case(&["--sort", "size"])]
+fn a_bad_filter_is_a_usage_error(socket: (TempDir, PathBuf), #[case] args: &[&str]) {
+    let output = command(&socket.1, &[&["flows"], args].concat())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[rstest]

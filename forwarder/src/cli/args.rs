@@ -1,8 +1,14 @@
 //! What can be typed.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use forwarder_common::tcp::State;
+use ipnet::IpNet;
+
+use crate::control::{FlowOrder, FlowProtocol, prefix};
 
 /// Forwards TCP and UDP connections to other hosts with eBPF, without the kernel's stack.
 #[derive(Debug, Parser)]
@@ -29,9 +35,8 @@ pub(super) enum Command {
     /// Show the rules and their counters
     #[command(after_help = "Example: forwarder rules --json | jq '.[] | {name, flows_active}'")]
     Rules(QueryArgs),
-    /// Show every flow in both directions
-    #[command(after_help = "Example: forwarder flows | grep 198.51.100.7")]
-    Flows(QueryArgs),
+    /// Show flows in both directions, one a line
+    Flows(FlowsArgs),
     /// Show why packets were not forwarded
     #[command(after_help = "Example: forwarder drops --all")]
     Drops(DropsArgs),
@@ -113,6 +118,43 @@ pub(super) struct QueryArgs {
     pub json: bool,
     #[command(flatten)]
     pub socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  forwarder flows --address 198.51.100.0/24 --state established
+  forwarder flows --rule pop3 --sort bytes --limit 10
+  forwarder flows --json --protocol udp | jq '.[].reply.source'")]
+pub(super) struct FlowsArgs {
+    /// Only of this rule
+    #[arg(long, value_name = "NAME")]
+    pub rule: Option<String>,
+    /// Only with an address in this prefix: client, listener, backend or translated source
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub address: Option<IpNet>,
+    /// Only with this port at any of these
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Only in this state
+    #[arg(long, value_name = "STATE", ignore_case = true, value_parser = states())]
+    pub state: Option<String>,
+    /// Only of this protocol
+    #[arg(long, value_name = "PROTOCOL", value_enum)]
+    pub protocol: Option<FlowProtocol>,
+    /// The largest first; otherwise in no order
+    #[arg(long, value_name = "KEY", value_enum)]
+    pub sort: Option<FlowOrder>,
+    /// No more than so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub query: QueryArgs,
+}
+
+/// The names of the states, in whatever case.
+fn states() -> PossibleValuesParser {
+    State::ALL.map(State::name).into()
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, and where text goes.
 
 mod args;
+mod flows;
 mod output;
 mod query;
 mod run;
@@ -38,7 +39,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Check(args) => check(&args),
         Command::Status(args) => query::status(&args),
         Command::Rules(args) => query::rules(&args),
-        Command::Flows(args) => query::flows(&args),
+        Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
         Command::Reload(args) => {
             let sentence: String = query::ask(&args, Request::Reload)?;

@@ -4,14 +4,29 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
-/// `text` as it is.
-pub(super) fn text(text: &str) -> Result<()> {
+/// Whether somebody still reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    Stays,
+    /// The reader has seen enough: `forwarder flows | head`.
+    Gone,
+}
+
+/// `text` as it is, which is not all yet.
+pub(super) fn part(text: &str) -> Result<Reader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // The reader has seen enough: `forwarder flows | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        result => {
+            result.context("cannot write to standard output")?;
+            Ok(Reader::Stays)
+        }
     }
+}
+
+/// `text` as it is.
+pub(super) fn text(text: &str) -> Result<()> {
+    part(text).map(|_| ())
 }
 
 /// `text` and a newline.

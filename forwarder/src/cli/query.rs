@@ -11,7 +11,7 @@ use super::args::{DropsArgs, QueryArgs, SocketArgs};
 use super::output;
 use crate::config;
 use crate::control::{Request, client};
-use crate::report::{DropReport, FlowReport, Render, RuleReport, Status};
+use crate::report::{DropReport, Render, RuleReport, Status};
 
 const SOCKET_VARIABLE: &str = "FORWARDER_SOCKET";
 
@@ -29,11 +29,6 @@ pub(super) fn rules(args: &QueryArgs) -> Result<()> {
     show(rules.as_slice(), args.json)
 }
 
-pub(super) fn flows(args: &QueryArgs) -> Result<()> {
-    let flows: Vec<FlowReport> = ask(&args.socket, Request::Flows)?;
-    show(flows.as_slice(), args.json)
-}
-
 pub(super) fn drops(args: &DropsArgs) -> Result<()> {
     let mut drops: Vec<DropReport> = ask(&args.query.socket, Request::Drops)?;
     drops.retain(|one| args.all || one.packets > 0);
@@ -47,7 +42,7 @@ fn show<T: Render + Serialize + ?Sized>(report: &T, json: bool) -> Result<()> {
     }
 }
 
-fn socket(args: &SocketArgs) -> Result<PathBuf> {
+pub(super) fn socket(args: &SocketArgs) -> Result<PathBuf> {
     if let Some(socket) = &args.socket {
         return Ok(socket.clone());
     }

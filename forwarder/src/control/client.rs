@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{Answer, ControlError, Request, RequestLine};
+use super::{Answer, ControlError, FlowQuery, Request, RequestLine};
+use crate::report::FlowReport;
 
 /// A reload of the largest file and a listing of the largest table take seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -19,29 +21,73 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// There is no daemon, it may not be asked, or it refuses; every error says what to do next.
 pub fn ask<T: DeserializeOwned>(socket: &Path, request: Request) -> Result<T, ControlError> {
-    let answer = exchange(socket, request).map_err(|error| problem(socket, error))?;
-    let unexpected = |reason: String| ControlError::Answer {
-        path: socket.to_owned(),
-        reason,
-    };
-    match serde_json::from_slice(&answer) {
-        Ok(Answer::Ok(value)) => Ok(value),
-        Ok(Answer::Error(message)) => Err(ControlError::Refused(message)),
-        Err(_) if answer.is_empty() => Err(unexpected("it is empty".to_owned())),
-        Err(error) => Err(unexpected(error.to_string())),
+    Conversation::begin(socket, request, None)?.next()
+}
+
+/// Asks the daemon on `socket` for flows and calls `each` with some of them at a time, until it breaks or there are no
+/// more.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_flows(
+    socket: &Path,
+    query: &FlowQuery,
+    mut each: impl FnMut(Vec<FlowReport>) -> ControlFlow<()>,
+) -> Result<(), ControlError> {
+    let mut conversation = Conversation::begin(socket, Request::Flows, Some(query.clone()))?;
+    loop {
+        let flows: Vec<FlowReport> = conversation.next()?;
+        if flows.is_empty() || each(flows).is_break() {
+            return Ok(());
+        }
     }
 }
 
-fn exchange(socket: &Path, request: Request) -> io::Result<Vec<u8>> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut line = serde_json::to_vec(&RequestLine { command: request })?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = Vec::new();
-    BufReader::new(stream).read_until(b'\n', &mut answer)?;
-    Ok(answer)
+/// A request that was sent, and what comes back.
+struct Conversation<'a> {
+    socket: &'a Path,
+    stream: BufReader<UnixStream>,
+}
+
+impl<'a> Conversation<'a> {
+    fn begin(
+        socket: &'a Path,
+        command: Request,
+        query: Option<FlowQuery>,
+    ) -> Result<Self, ControlError> {
+        let send = || {
+            let mut stream = UnixStream::connect(socket)?;
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            let mut line = serde_json::to_vec(&RequestLine { command, query })?;
+            line.push(b'\n');
+            stream.write_all(&line)?;
+            Ok(BufReader::new(stream))
+        };
+        match send() {
+            Ok(stream) => Ok(Self { socket, stream }),
+            Err(error) => Err(problem(socket, error)),
+        }
+    }
+
+    /// The next line.
+    fn next<T: DeserializeOwned>(&mut self) -> Result<T, ControlError> {
+        let mut line = Vec::new();
+        let read = self.stream.read_until(b'\n', &mut line);
+        read.map_err(|error| problem(self.socket, error))?;
+        let unexpected = |reason: String| ControlError::Answer {
+            path: self.socket.to_owned(),
+            reason,
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Answer::Ok(value)) => Ok(value),
+            Ok(Answer::Error(message)) => Err(ControlError::Refused(message)),
+            Err(_) if line.is_empty() => {
+                Err(unexpected("it is empty or ends too early".to_owned()))
+            }
+            Err(error) => Err(unexpected(error.to_string())),
+        }
+    }
 }
 
 fn problem(socket: &Path, error: io::Error) -> ControlError {

@@ -1,9 +1,13 @@
 //! Asking the daemon: a Unix socket, one line of JSON there and one back.
 //!
 //! Request: `{"command":"status"}`. Answer: `{"ok":…}` or `{"error":"…"}`. Then the daemon closes.
+//!
+//! Flows may be millions: `{"command":"flows","query":{…}}` is answered with lines of some flows each, and one of none
+//! as the last.
 
 pub mod client;
 mod listener;
+mod query;
 pub mod server;
 
 #[cfg(test)]
@@ -16,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use listener::Listener;
+pub use query::{FlowOrder, FlowProtocol, FlowQuery, prefix};
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +30,7 @@ pub enum Request {
     Status,
     /// Answered with [`crate::report::RuleReport`]s.
     Rules,
-    /// Answered with [`crate::report::FlowReport`]s.
+    /// Answered with [`crate::report::FlowReport`]s, those that a [`FlowQuery`] picks, on several lines.
     Flows,
     /// Answered with [`crate::report::DropReport`]s.
     Drops,
@@ -38,6 +43,9 @@ pub enum Request {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RequestLine {
     pub command: Request,
+    /// For [`Request::Flows`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<FlowQuery>,
 }
 
 /// What comes back.

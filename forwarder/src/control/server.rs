@@ -1,6 +1,7 @@
 //! Answering on the control socket.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Answer, Listener, Request, RequestLine};
+use super::{Answer, FlowQuery, Listener, Request, RequestLine};
 use crate::report::{DropReport, FlowReport, RuleReport, Status};
 
 /// No request is nearly as long.
@@ -21,15 +22,21 @@ const MAX_REQUEST: u64 = 4096;
 const MAX_CLIENTS: usize = 16;
 /// For a client to send its line.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a client to take the answer, which is some 100 MB with the flow table full.
+/// For a client to take one line of the answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Lines that are ready before the client has taken the first.
+const LINES_AHEAD: usize = 4;
+
+/// Takes a few flows; breaks if no more are wanted.
+pub type Sink<'a> = &'a mut dyn FnMut(Vec<FlowReport>) -> ControlFlow<()>;
 
 /// What the daemon knows. Called on a blocking thread, by several clients at once.
 #[expect(missing_docs, reason = "named like the requests")]
 pub trait Source: Send + Sync {
     fn status(&self) -> anyhow::Result<Status>;
     fn rules(&self) -> anyhow::Result<Vec<RuleReport>>;
-    fn flows(&self) -> anyhow::Result<Vec<FlowReport>>;
+    fn flows(&self, query: &FlowQuery, sink: Sink<'_>) -> anyhow::Result<()>;
     fn drops(&self) -> anyhow::Result<Vec<DropReport>>;
     /// One sentence about what changed.
     fn reload(&self) -> anyhow::Result<String>;
@@ -83,16 +90,26 @@ async fn accept(socket: &UnixListener, clients: &Arc<Semaphore>) -> anyhow::Resu
 
 async fn client_task(mut stream: UnixStream, source: Arc<dyn Source>) -> anyhow::Result<()> {
     let line = timeout(READ_TIMEOUT, read_request(&mut stream)).await;
-    let mut answer = match line {
-        Ok(Ok(line)) => spawn_blocking(move || answer(&line, source.as_ref())).await?,
-        Ok(Err(error)) => encode::<()>(Err(error)),
-        Err(_) => encode::<()>(Err(anyhow::anyhow!(
-            "no request within {} seconds",
-            READ_TIMEOUT.as_secs()
-        ))),
-    };
-    answer.push(b'\n');
-    timeout(WRITE_TIMEOUT, stream.write_all(&answer)).await??;
+    let line = line.unwrap_or_else(|_| {
+        let limit = READ_TIMEOUT.as_secs();
+        Err(anyhow::anyhow!("no request within {limit} seconds"))
+    });
+    // A client that reads slowly holds up the one thread that answers it.
+    let (send, mut lines) = mpsc::channel(LINES_AHEAD);
+    let answering = spawn_blocking(move || {
+        let mut send = |line| match send.blocking_send(line) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        match line {
+            Ok(line) => answer(&line, source.as_ref(), &mut send),
+            Err(error) => _ = send(encode::<()>(Err(error))),
+        }
+    });
+    while let Some(line) = lines.recv().await {
+        timeout(WRITE_TIMEOUT, stream.write_all(&line)).await??;
+    }
+    answering.await?;
     Ok(stream.shutdown().await?)
 }
 
@@ -113,26 +130,43 @@ async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn answer(line: &[u8], source: &dyn Source) -> Vec<u8> {
-    let request = match serde_json::from_slice(line) {
-        Ok(RequestLine { command }) => command,
-        Err(error) => return encode::<()>(Err(anyhow::anyhow!("not a request: {error}"))),
+fn answer(line: &[u8], source: &dyn Source, send: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>) {
+    let RequestLine { command, query } = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => {
+            _ = send(encode::<()>(Err(anyhow::anyhow!("not a request: {error}"))));
+            return;
+        }
     };
-    match request {
+    let line = match command {
+        _ if query.is_some() && command != Request::Flows => {
+            encode::<()>(Err(anyhow::anyhow!("only `flows` takes a query")))
+        }
         Request::Status => encode(source.status()),
         Request::Rules => encode(source.rules()),
-        Request::Flows => encode(source.flows()),
+        Request::Flows => {
+            let mut sink = |flows: Vec<_>| match flows.is_empty() {
+                true => ControlFlow::Continue(()),
+                false => send(encode(Ok(flows))),
+            };
+            let result = source.flows(&query.unwrap_or_default(), &mut sink);
+            encode(result.map(|()| Vec::<FlowReport>::new()))
+        }
         Request::Drops => encode(source.drops()),
         Request::Reload => encode(source.reload()),
-    }
+    };
+    _ = send(line);
 }
 
+/// One line of the answer.
 fn encode<T: Serialize>(result: anyhow::Result<T>) -> Vec<u8> {
     let answer = match result {
         Ok(value) => Answer::Ok(value),
         Err(error) => Answer::Error(format!("{error:#}")),
     };
     // Reports have string keys and plain numbers only, which is all that JSON asks.
-    serde_json::to_vec(&answer)
-        .unwrap_or_else(|_| br#"{"error":"the answer cannot be written as JSON"}"#.to_vec())
+    let mut line = serde_json::to_vec(&answer)
+        .unwrap_or_else(|_| br#"{"error":"the answer cannot be written as JSON"}"#.to_vec());
+    line.push(b'\n');
+    line
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use rstest::rstest;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::server::{Source, serve};
-use super::{ControlError, Listener, Request, client};
+use super::server::{Sink, Source, serve};
+use super::{ControlError, FlowQuery, Listener, Request, client};
 use crate::report::{DropReport, FlowReport, RuleReport, Status};
 
 struct Fixed;
@@ -32,14 +33,19 @@ impl Source for Fixed {
             ..RuleReport::default()
         }])
     }
-    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
-        Ok(vec![
-            FlowReport {
+    fn flows(&self, query: &FlowQuery, sink: Sink<'_>) -> anyhow::Result<()> {
+        anyhow::ensure!(query.rule.as_deref() != Some("none"), "no such rule");
+        for chunk in 0..20 {
+            let flow = FlowReport {
                 rule: "pop3".to_owned(),
+                age_seconds: chunk,
                 ..FlowReport::default()
             };
-            20_000
-        ])
+            if sink(vec![flow; query.limit.unwrap_or(1000)]).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         Ok(Vec::new())
@@ -116,12 +122,6 @@ fn every_request_is_answered() {
         client::ask::<Vec<RuleReport>>(&socket, Request::Rules).unwrap()[0].name,
         "pop3"
     );
-    assert_eq!(
-        client::ask::<Vec<FlowReport>>(&socket, Request::Flows)
-            .unwrap()
-            .len(),
-        20_000
-    );
     assert!(
         client::ask::<Vec<DropReport>>(&socket, Request::Drops)
             .unwrap()
@@ -131,9 +131,49 @@ fn every_request_is_answered() {
     assert_eq!(refused.to_string(), "refused: line one\nline two");
 }
 
+#[test]
+fn flows_come_in_chunks_until_enough_are_seen() {
+    let daemon = Daemon::start();
+    let mut ages = Vec::new();
+    client::ask_flows(&daemon.socket(), &FlowQuery::default(), |flows| {
+        ages.extend(flows.iter().map(|flow| flow.age_seconds));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(ages.len(), 20_000);
+    assert!(ages.is_sorted());
+
+    let two = FlowQuery {
+        limit: Some(2),
+        ..FlowQuery::default()
+    };
+    let mut chunks = 0;
+    client::ask_flows(&daemon.socket(), &two, |flows| {
+        assert_eq!(flows.len(), 2);
+        chunks += 1;
+        ControlFlow::Break(())
+    })
+    .unwrap();
+    assert_eq!(chunks, 1);
+    let bad = FlowQuery {
+        rule: Some("none".to_owned()),
+        ..FlowQuery::default()
+    };
+    let refused = client::ask_flows(&daemon.socket(), &bad, |_| panic!("no flows")).unwrap_err();
+    assert_eq!(refused.to_string(), "no such rule");
+}
+
 #[rstest]
 #[case::garbage(b"\xff\xfe\x00\n", "not a request: ")]
 #[case::unknown(b"{\"command\":\"stop\"}\n", "not a request: unknown variant `stop`")]
+#[case::query_elsewhere(
+    b"{\"command\":\"status\",\"query\":{}}\n",
+    "only `flows` takes a query"
+)]
+#[case::bad_query(
+    b"{\"command\":\"flows\",\"query\":{\"limit\":-1}}\n",
+    "not a request: "
+)]
 #[case::extra(b"{\"command\":\"status\",\"x\":1}\n", "not a request: ")]
 #[case::empty(
     b"",

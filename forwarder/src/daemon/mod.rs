@@ -4,6 +4,7 @@
 //! flows and following the network's changes.
 
 mod describe;
+mod flows;
 mod log;
 mod metrics;
 mod privileges;

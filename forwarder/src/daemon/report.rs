@@ -1,6 +1,6 @@
 //! What the daemon tells on its control socket.
 
-use std::{collections::HashMap, ops::ControlFlow, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use forwarder_common::reason::{Reason, Verdict};
 
@@ -10,7 +10,7 @@ use super::{
     running::{Running, State},
 };
 use crate::{
-    control::server,
+    control::{FlowQuery, server},
     datapath::{Clock, Entry, Flow, Key, RuleCount, ends},
     network,
     report::{
@@ -63,18 +63,8 @@ impl server::Source for Running {
             .collect()
     }
 
-    fn flows(&self) -> anyhow::Result<Vec<FlowReport>> {
-        let setup = self.published.setup()?;
-        let clock = self.published.figures().now();
-        let mut flows = Vec::new();
-        self.view.each_flow(
-            |_| true,
-            |flow| {
-                flows.push(setup.flow(&flow, &clock));
-                ControlFlow::Continue(())
-            },
-        )?;
-        Ok(flows)
+    fn flows(&self, query: &FlowQuery, sink: server::Sink<'_>) -> anyhow::Result<()> {
+        self.list_flows(query, sink)
     }
 
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
@@ -137,7 +127,7 @@ impl State {
 }
 
 impl Setup {
-    fn flow(&self, flow: &Flow, clock: &Clock) -> FlowReport {
+    pub(super) fn flow(&self, flow: &Flow, clock: &Clock) -> FlowReport {
         let idle = flow.idle(clock);
         let left = flow.timeout(&self.config.timeouts).saturating_sub(idle);
         let (original, reply) = (&flow.original_entry, &flow.reply_entry);

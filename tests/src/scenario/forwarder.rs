@@ -106,7 +106,7 @@ impl Forwarder {
             })
     }
 
-    /// Asks the daemon: `flows`, `rules`, `status` or `drops`, with `--json`.
+    /// Asks the daemon: `flows`, `rules`, `status` or `drops`, with `--json`; arguments may follow after blanks.
     ///
     /// # Errors
     /// If the command fails or what it prints is not JSON.
@@ -247,7 +247,7 @@ fn config_in(directory: &Path) -> PathBuf {
 fn client(binary: &Path, directory: &Path, listing: &str) -> Command {
     let mut command = Command::new(binary);
     command
-        .arg(listing)
+        .args(listing.split(' '))
         .arg("--socket")
         .arg(socket_in(directory));
     command
