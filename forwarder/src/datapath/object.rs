@@ -39,6 +39,22 @@ pub struct Sizes {
     pub rules: u32,
 }
 
+impl Sizes {
+    /// The tables that are made as large as this says, of IPv4 and of IPv6, and how many entries they get on a machine
+    /// with so many CPUs.
+    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 5] {
+        let twice = |count: u32| count.saturating_mul(2);
+        let flows = twice(self.flows);
+        [
+            (["CACHE_V4", "CACHE_V6"], places(self.flows, cpus)),
+            (["FLOWS_V4", "FLOWS_V6"], flows),
+            (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
+            (["HALF_OPEN_V4", "HALF_OPEN_V6"], twice(self.half_open)),
+            (["BACKENDS_V4", "BACKENDS_V6"], twice(self.rules)),
+        ]
+    }
+}
+
 /// The loaded datapath.
 pub struct Datapath {
     pub(super) programs: Programs,
@@ -109,21 +125,7 @@ impl Datapath {
         loader
             .map_max_entries("RULE_TRAFFIC", sizes.rules)
             .map_max_entries("RULE_OPENED", sizes.rules);
-        let places = places(sizes.flows, cpus()?);
-        let (flows, half_open) = (sizes.flows.saturating_mul(2), sizes.half_open);
-        for (tables, entries) in [
-            (["CACHE_V4", "CACHE_V6"], places),
-            (["FLOWS_V4", "FLOWS_V6"], flows),
-            (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
-            (
-                ["HALF_OPEN_V4", "HALF_OPEN_V6"],
-                half_open.saturating_mul(2),
-            ),
-            (
-                ["BACKENDS_V4", "BACKENDS_V6"],
-                sizes.rules.saturating_mul(2),
-            ),
-        ] {
+        for (tables, entries) in sizes.tables(cpus()?) {
             for table in tables {
                 loader.map_max_entries(table, entries);
             }

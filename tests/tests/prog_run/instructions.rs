@@ -1,9 +1,9 @@
 //! What packets cost: instructions, counted by a machine that runs the same programs beside the kernel.
 
-mod image;
-mod object;
-mod packets;
-mod scale;
+pub mod image;
+pub mod object;
+pub mod packets;
+pub mod scale;
 mod twin;
 
 use anyhow::Result;
@@ -32,8 +32,8 @@ const RECORD: Record = Record {
     },
 };
 
-/// What a table of the record is called.
-fn title(what: &str, family: Family) -> String {
+/// What a table of a record is called.
+pub fn title(what: &str, family: Family) -> String {
     let family = match family {
         Family::V4 => "IPv4",
         Family::V6 => "IPv6",

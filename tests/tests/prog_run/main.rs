@@ -22,6 +22,7 @@ mod icmp;
 mod instructions;
 mod loaded;
 mod local;
+mod memory;
 mod mss;
 mod outbound;
 mod output;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{MapInfo, MapType};
-use forwarder::datapath::Datapath;
+use forwarder::datapath::{Datapath, LoadedProgram};
 use tests::machine::map::{Kind, Map, Shape};
 
 use super::object::Code;
@@ -28,19 +28,26 @@ const LOOKUP_BATCH: libc::c_int = 24;
 pub fn copy(datapath: &Datapath, code: &Code, cpu: usize) -> Result<Vec<Map>> {
     let loaded = datapath.loaded()?;
     let programs: BTreeMap<_, _> = loaded.iter().map(|it| (it.id, it.name.as_str())).collect();
-    let mut ids = BTreeMap::new();
-    for program in &loaded {
+    let infos = infos(&loaded, code)?;
+    let copy = |name: &String| match infos.get(name.as_str()) {
+        Some(info) => one(name, info, cpu, &programs).with_context(|| format!("map {name}")),
+        None => Ok(Map::new(name, ABSENT)),
+    };
+    code.maps.iter().map(copy).collect()
+}
+
+/// What the kernel says of the maps that loaded programs use, by name.
+pub fn infos<'a>(loaded: &[LoadedProgram], code: &'a Code) -> Result<BTreeMap<&'a str, MapInfo>> {
+    let mut infos = BTreeMap::new();
+    for program in loaded {
         let uses = code.uses(&program.name);
         let name = &program.name;
         ensure!(uses.len() == program.maps.len(), "{name} uses other maps");
-        ids.extend(uses.into_iter().zip(&program.maps));
+        for (number, id) in uses.into_iter().zip(&program.maps) {
+            infos.insert(code.maps[number].as_str(), MapInfo::from_id(*id)?);
+        }
     }
-    let copy = |(number, name): (usize, &String)| match ids.get(&number) {
-        Some(id) => one(name, &MapInfo::from_id(**id)?, cpu, &programs)
-            .with_context(|| format!("map {name}")),
-        None => Ok(Map::new(name, ABSENT)),
-    };
-    code.maps.iter().enumerate().map(copy).collect()
+    Ok(infos)
 }
 
 fn one(name: &str, info: &MapInfo, cpu: usize, programs: &BTreeMap<u32, &str>) -> Result<Map> {

@@ -33,7 +33,7 @@ deny = ["198.51.100.0/24"]
 "#;
 
 /// Clients of the LAN may reach these servers.
-const OUTBOUND: &str = "[[masquerade]]\nname = \"lan\"\nfrom = [\"10.0.0.0/24\"]\ninterface = \"lan\"\n\
+pub const OUTBOUND: &str = "[[masquerade]]\nname = \"lan\"\nfrom = [\"10.0.0.0/24\"]\ninterface = \"lan\"\n\
                         ports = [\"udp/53\", \"tcp/25\"]\n";
 
 /// To a socket of this host.
