@@ -29,6 +29,8 @@ pub(super) enum Command {
     Run(Box<RunArgs>),
     /// Say all that is wrong with a configuration file, without privileges
     Check(CheckArgs),
+    /// Say what keeps forwarding from working on this host, and what mends it; changes nothing
+    Doctor(DoctorArgs),
     /// Show interfaces, how full the tables are, and what was forwarded
     #[command(after_help = "Example: forwarder status --json | jq .flows.used")]
     Status(QueryArgs),
@@ -99,6 +101,22 @@ pub(super) struct RuleArgs {
 pub(super) struct CheckArgs {
     /// The configuration file [default: /etc/forwarder/forwarder.toml]
     pub file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Backends are asked whether they answer: TCP with a handshake, UDP with an empty datagram.
+Exit code 1 if something does not work. Without root it looks at what it may, and says what it may not.
+
+Examples:
+  sudo forwarder doctor
+  sudo forwarder doctor forwarder.toml --json | jq -r '.groups[].findings[].mend[].run // empty'")]
+pub(super) struct DoctorArgs {
+    /// The configuration file [default: /etc/forwarder/forwarder.toml]
+    pub file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

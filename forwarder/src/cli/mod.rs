@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, and where text goes.
 
 mod args;
+mod doctor;
 mod flows;
 mod output;
 mod query;
@@ -37,6 +38,7 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Status(args) => query::status(&args),
         Command::Rules(args) => query::rules(&args),
         Command::Flows(args) => flows::flows(args),
@@ -64,6 +66,9 @@ fn check(args: &CheckArgs) -> Result<()> {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
+    if error.is::<doctor::Unwell>() {
+        return ExitCode::from(FAILED);
+    }
     let Some(errors) = error.downcast_ref::<ConfigErrors>() else {
         output::error(&format!("error: {error:#}"));
         return ExitCode::from(FAILED);

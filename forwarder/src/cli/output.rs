@@ -41,5 +41,10 @@ pub(super) fn error(message: &str) {
 
 /// Whether errors may be coloured: on a terminal, unless <https://no-color.org> is asked for.
 pub(super) fn colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    io::stderr().is_terminal() && wants_colours()
+}
+
+/// Whether <https://no-color.org> is not asked for.
+pub(super) fn wants_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

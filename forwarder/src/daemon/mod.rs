@@ -29,6 +29,7 @@ use crate::{
     datapath::Pins,
     network::{Change, Watch},
 };
+pub use privileges::missing_now as missing_capabilities;
 use running::Running;
 
 /// What `forwarder run` was told besides the configuration.

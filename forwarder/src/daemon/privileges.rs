@@ -16,7 +16,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// # Errors
 /// One sentence that names the missing capabilities.
 pub(super) fn require() -> anyhow::Result<()> {
-    let missing = missing(effective());
+    let missing = missing_now();
     if missing.is_empty() {
         return Ok(());
     }
@@ -28,6 +28,11 @@ pub(super) fn require() -> anyhow::Result<()> {
         "missing capabilities: {}; run this with sudo, or give the service these capabilities",
         names.join(", ")
     )
+}
+
+/// The capabilities that `run` needs and this process lacks, and what for.
+pub fn missing_now() -> Vec<(&'static str, &'static str)> {
+    missing(effective())
 }
 
 /// Gives up every capability but those in [`NEEDED`], for this thread and those it starts from now on.

@@ -184,7 +184,7 @@ fn places(flows: u32, cpus: u32) -> u32 {
 }
 
 /// CPUs that there can be: one more than the highest number.
-fn cpus() -> anyhow::Result<u32> {
+pub(super) fn cpus() -> anyhow::Result<u32> {
     let cpus = aya::util::nr_cpus().map_err(|(path, error)| {
         anyhow::Error::from(error).context(format!("cannot tell the CPUs from {path}"))
     })?;

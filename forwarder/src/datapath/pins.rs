@@ -19,9 +19,9 @@ use nix::{
 use super::syscall;
 
 /// The kernel's usual place for bpffs.
-const BPFFS: &str = "/sys/fs/bpf";
+pub(super) const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` in include/uapi/linux/magic.h.
-const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+pub(super) const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
 /// The directory that holds one network namespace's pins.
 #[derive(Clone, Debug, PartialEq, Eq)]

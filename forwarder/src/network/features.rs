@@ -48,6 +48,11 @@ pub(super) fn read() -> io::Result<Option<BTreeSet<u32>>> {
     Ok(Some(devices))
 }
 
+/// Whether this kernel says which devices take redirected frames.
+pub fn tells() -> bool {
+    family().is_ok_and(|family| family.is_some())
+}
+
 /// The number of the `netdev` family in this kernel.
 fn family() -> io::Result<Option<u16>> {
     let name = attribute(CTRL_ATTR_FAMILY_NAME, b"netdev\0");

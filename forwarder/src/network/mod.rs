@@ -20,6 +20,7 @@ use rtnetlink::{
 };
 
 pub use driver::{driver, has_native_xdp};
+pub use features::tells as tells_xdp_features;
 pub use sysctl::{local_ports, set_loopback_forwarding};
 pub use watch::{Change, Watch};
 

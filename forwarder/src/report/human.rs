@@ -1,7 +1,7 @@
 //! Numbers for people.
 
 /// `999 B`, `1.5 KiB`, `12 MiB`: at most three digits.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1000 {
         return format!("{bytes} B");

@@ -12,6 +12,8 @@ mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use human::bytes;
+
 /// Something a person can read, as lines that end with a newline.
 pub trait Render {
     /// The whole text.
