@@ -253,3 +253,18 @@ impl Finding {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Check;
+
+    const DOCUMENTATION: &str = include_str!("../../../docs/doctor.md");
+
+    #[test]
+    fn every_check_is_documented_and_nothing_else() {
+        let rows = DOCUMENTATION.lines().filter(|line| line.starts_with("| `"));
+        let documented: Vec<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let checks: Vec<_> = Check::ALL.iter().map(|check| check.name()).collect();
+        assert_eq!(documented, checks);
+    }
+}

@@ -14,6 +14,7 @@ mod xdp;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -233,6 +234,16 @@ impl Namespace {
     /// If there is no such device, or it has a program already.
     pub fn pass_xdp(&self, device: &str) -> Result<()> {
         self.run(|| xdp::pass(device))?
+            .with_context(|| format!("in namespace {}", self.name))
+    }
+
+    /// Puts a TC program in front of all that are on a device's ingress, as a link (Linux 6.6). It lets every packet go
+    /// on, and stays until the descriptor is closed.
+    ///
+    /// # Errors
+    /// If there is no such device, or the kernel has no TC links.
+    pub fn first_on_ingress(&self, device: &str) -> Result<OwnedFd> {
+        self.run(|| xdp::first_on_ingress(device))?
             .with_context(|| format!("in namespace {}", self.name))
     }
 

@@ -1,4 +1,4 @@
-//! An XDP program that passes everything.
+//! Programs that let everything pass, on XDP and on TC.
 //!
 //! A veth device takes the frames that XDP on its peer *redirects* to it as soon as it has NAPI. For those sent back by
 //! XDP_TX that is not enough: veth_xdp_flush() of drivers/net/veth.c looks for a program on the receiving device and,
@@ -16,9 +16,15 @@ use nix::sys::socket::{
 
 /// `r0 = XDP_PASS; exit`, as `struct bpf_insn` has them.
 const PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
+/// `r0 = TC_ACT_UNSPEC; exit`: the next program's turn.
+const NEXT: [u64; 2] = [0xffff_ffff_0000_00b7, 0x0000_0000_0000_0095];
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_F_BEFORE: u32 = 1 << 3;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
@@ -34,31 +40,59 @@ struct Load {
     license: u64,
 }
 
+/// The beginning of `union bpf_attr` for BPF_LINK_CREATE, up to the last field of `tcx`.
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    index: u32,
+    attach_type: u32,
+    flags: u32,
+    relative: u32,
+    padding: u32,
+    revision: u64,
+}
+
 /// Attaches the program to a device of the calling thread's namespace. It stays until the device goes.
 pub(super) fn pass(device: &str) -> Result<()> {
-    let program = load().context("loading a program of two instructions")?;
+    let program =
+        load(BPF_PROG_TYPE_XDP, &PASS).context("loading a program of two instructions")?;
     let index =
         nix::net::if_::if_nametoindex(device).with_context(|| format!("looking for {device}"))?;
     attach(i32::try_from(index)?, &program)
         .with_context(|| format!("attaching a program to {device}"))
 }
 
-fn load() -> io::Result<OwnedFd> {
+/// Puts a TC program in front of all others on the ingress of a device of the calling thread's namespace.
+pub(super) fn first_on_ingress(device: &str) -> Result<OwnedFd> {
+    let program = load(BPF_PROG_TYPE_SCHED_CLS, &NEXT).context("loading a TC program")?;
+    let create = LinkCreate {
+        program: u32::try_from(program.as_raw_fd())?,
+        index: nix::net::if_::if_nametoindex(device)
+            .with_context(|| format!("looking for {device}"))?,
+        attach_type: BPF_TCX_INGRESS,
+        flags: BPF_F_BEFORE,
+        relative: 0,
+        padding: 0,
+        revision: 0,
+    };
+    make(BPF_LINK_CREATE, &create).with_context(|| format!("attaching a TC program to {device}"))
+}
+
+fn load(program_type: u32, program: &[u64; 2]) -> io::Result<OwnedFd> {
     let load = Load {
-        program_type: BPF_PROG_TYPE_XDP,
+        program_type,
         instruction_count: 2,
-        instructions: PASS.as_ptr() as u64,
+        instructions: program.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
     };
+    make(BPF_PROG_LOAD, &load)
+}
+
+/// A command of bpf(2) that makes something, with its part of `union bpf_attr`.
+fn make<A>(command: libc::c_long, attribute: &A) -> io::Result<OwnedFd> {
+    let pointer: *const A = attribute;
     // SAFETY: the attribute and what it points to are laid out as the kernel expects and outlive the call.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            BPF_PROG_LOAD,
-            &raw const load,
-            size_of::<Load>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<A>()) };
     let fd = RawFd::try_from(Errno::result(result)?).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor, for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

@@ -181,6 +181,12 @@ impl Forwarder {
         self.daemon.keep();
     }
 
+    /// A command in the gateway's network namespace that sees the daemon's BPF file system.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        self.launcher.command(program.as_ref())
+    }
+
     /// Its configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -58,7 +58,7 @@ fn vlan(case: &Case<'_>, served: &Served<'_>) -> Option<Finding> {
             .iter()
             .any(|one| one.name == **device)
     };
-    let ours = above.iter().any(|device| configured(&device));
+    let ours = above.iter().any(configured);
     let above = above.join(", ");
     let what = format!("{name} takes VLAN tags off before XDP sees them.");
     let why = format!(

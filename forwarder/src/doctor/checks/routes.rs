@@ -93,6 +93,12 @@ fn to_self(case: &Case<'_>, address: IpAddr, of: &str) -> Finding {
             let ports = rule.listen.ports;
             let shown = backend.display(ports);
             let port = backend.port_for(ports, ports.first);
+            if port == ports.first {
+                return finding.advise(format!(
+                    "Take rule `{}` out: without it, packets go to the service here by themselves.",
+                    rule.name
+                ));
+            }
             finding = finding.run(format!(
                 "sed -i 's/\"{}\"/\"local:{port}\"/' {}",
                 shown
@@ -190,7 +196,7 @@ mod tests {
     #[case::own(
         Way::Local,
         Check::RouteToSelf,
-        r#"$ sed -i 's/"195\.228\.245\.1:110"/"local:110"/' f.toml"#
+        "Take rule `pop3` out: without it, packets go to the service here by themselves."
     )]
     #[case::silent(
         out("eth0", "203.0.113.1", Neighbour::Silent),
@@ -201,6 +207,16 @@ mod tests {
         let change = |facts: &mut Facts| way(facts, to);
         let expected = (check, Severity::Error, mend.to_owned());
         assert_eq!(found(CONFIG, change), expected);
+    }
+
+    #[test]
+    fn another_port_of_this_host() {
+        let config = CONFIG
+            .replace("195.228.245.1:110", "195.228.245.1:25")
+            .replace("source = \"masquerade\"", "");
+        let (_, _, mend) = found(&config, |facts| way(facts, Way::Local));
+        let expected = r#"$ sed -i 's/"195\.228\.245\.1:25"/"local:25"/' f.toml"#;
+        assert_eq!(mend, expected);
     }
 
     #[test]
