@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::xdp_action::XDP_DROP,
-    helpers::{bpf_ktime_get_ns, bpf_redirect},
+    helpers::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_tail},
     macros::{map, xdp},
     maps::Array,
     programs::XdpContext,
@@ -10,7 +10,10 @@ use aya_ebpf::{
 
 use crate::{
     sink::COUNTED,
-    wire::{LENGTH_V4, LENGTH_V6, Offsets, Plan, Progress, V4, V6},
+    wire::{
+        Fields, HEAD_SEGMENT, LENGTH_V4, LENGTH_V6, Offsets, Plan, Progress, STAMP, SYN_FILL,
+        SYN_V4, SYN_V6, V4, V6, put_stamp,
+    },
 };
 
 /// What to send.
@@ -22,7 +25,7 @@ static PLAN: Array<Plan> = Array::with_max_entries(1, 0);
 static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
 
 /// How long packets are waited for before they count as lost; the scheduler may hold a gateway up for a while.
-const PATIENCE: u64 = 50_000_000;
+const PATIENCE: u64 = 500_000_000;
 
 /// A pause after which the generator does not try to catch up.
 const BEHIND: u64 = 200_000;
@@ -30,13 +33,49 @@ const BEHIND: u64 = 200_000;
 /// Sends what [`PLAN`] says, over IPv4.
 #[xdp]
 pub fn generator_v4(context: XdpContext) -> u32 {
-    generate::<{ LENGTH_V4 / 4 }>(&context, &V4).unwrap_or(XDP_DROP)
+    generate::<{ LENGTH_V4 / 4 }>(&context, &V4, packet).unwrap_or(XDP_DROP)
 }
 
 /// The same over IPv6.
 #[xdp]
 pub fn generator_v6(context: XdpContext) -> u32 {
-    generate::<{ LENGTH_V6 / 4 }>(&context, &V6).unwrap_or(XDP_DROP)
+    generate::<{ LENGTH_V6 / 4 }>(&context, &V6, packet).unwrap_or(XDP_DROP)
+}
+
+/// The same of SYNs, over IPv4.
+#[xdp]
+pub fn syn_v4(context: XdpContext) -> u32 {
+    let verdict = generate::<{ SYN_V4 / 4 }>(&context, &V4, packet);
+    verdict.and_then(|it| cut(&context, it)).unwrap_or(XDP_DROP)
+}
+
+/// The same of SYNs, over IPv6.
+#[xdp]
+pub fn syn_v6(context: XdpContext) -> u32 {
+    let verdict = generate::<{ SYN_V6 / 4 }>(&context, &V6, packet);
+    verdict.and_then(|it| cut(&context, it)).unwrap_or(XDP_DROP)
+}
+
+/// Cuts off what only filled the last word. This is also what makes the kernel tell the frame how long it is: a frame
+/// that comes back longer or shorter than it left keeps that length otherwise (`frame_was_changed` of
+/// net/bpf/test_run.c looks at where the packet begins only), and both ends of connections do that.
+#[inline(always)]
+fn cut(context: &XdpContext, verdict: u32) -> Option<u32> {
+    // SAFETY: the context is the program's own, and no packet pointer is used afterwards.
+    let result = unsafe { bpf_xdp_adjust_tail(context.ctx, -SYN_FILL) };
+    (result == 0).then_some(verdict)
+}
+
+/// The same of TCP segments of wire size, over IPv4. Their payload is what the test run was given: no gateway changes
+/// it, and writing it each time would make the generator too slow.
+#[xdp]
+pub fn segments(context: XdpContext) -> u32 {
+    generate::<{ HEAD_SEGMENT / 4 }>(&context, &V4, Plan::segment).unwrap_or(XDP_DROP)
+}
+
+#[inline(always)]
+fn packet(plan: &Plan, progress: &mut Progress) -> Fields {
+    plan.fields(choose(plan, progress))
 }
 
 /// Where the frame begins, which must have room for a packet of so many words; what to send, and how far that is.
@@ -57,13 +96,17 @@ pub fn parts<const WORDS: usize>(
 
 /// A frame that is not sent is dropped, which gives it back to the test run at once: waiting is dropping.
 #[inline(always)]
-fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> {
+fn generate<const WORDS: usize>(
+    context: &XdpContext,
+    at: &Offsets,
+    next: impl Fn(&Plan, &mut Progress) -> Fields,
+) -> Option<u32> {
     let (start, plan, progress) = parts::<WORDS>(context)?;
     if plan.limit != 0 && progress.sent >= plan.limit {
         return None;
     }
-    if plan.window != 0 {
-        keep_window(plan.window, progress)?;
+    if plan.window != 0 && progress.sent & u64::from(plan.burst - 1) == 0 {
+        keep_window(plan.window - plan.burst, progress)?;
     }
     let mut now = 0;
     if plan.gap != 0 || plan.stamp != 0 {
@@ -73,10 +116,14 @@ fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u3
     if plan.gap != 0 {
         keep_time(plan.gap, progress, now)?;
     }
-    let fields = plan.fields(choose(plan, progress));
-    let stamp = if plan.stamp != 0 { now } else { 0 };
+    let fields = next(plan, progress);
     // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
-    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, stamp) };
+    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields) };
+    // Which packets have room is known when this is compiled.
+    if plan.stamp != 0 && at.transport + STAMP + 16 <= WORDS * 4 {
+        // SAFETY: as above.
+        unsafe { put_stamp(start as *mut u8, at, now) };
+    }
     // SAFETY: the helper has no conditions.
     let moment = || unsafe { bpf_ktime_get_ns() };
     if progress.sent == 0 {
@@ -90,15 +137,15 @@ fn generate<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u3
     Some(unsafe { bpf_redirect(plan.device, 0) } as u32)
 }
 
-/// `None` while too many packets are on their way.
+/// `None` while more packets than this are on their way.
 #[inline(always)]
-fn keep_window(window: u32, progress: &mut Progress) -> Option<()> {
+fn keep_window(most: u32, progress: &mut Progress) -> Option<()> {
     // SAFETY: the map lives as long as the program; what the sink writes at the same time may be seen later.
     let counted = unsafe { &*COUNTED.get_ptr(0)? };
     let received = counted.packets + counted.others;
     let away = progress.sent.wrapping_sub(received + progress.lost);
     // Negative when packets arrive that had been given up.
-    if (away as i64) < i64::from(window) {
+    if (away as i64) <= i64::from(most) {
         return Some(());
     }
     // SAFETY: the helper has no conditions.

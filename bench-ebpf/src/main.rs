@@ -1,14 +1,18 @@
 //! The bench's own programs.
 //!
-//! `generator` makes packets out of the live frames of a test run, `sink` counts what arrives, `ceiling` is a gateway
-//! that does no more than any gateway must, and `probe` makes packets and has another program look at them.
+//! `generator` makes packets out of the live frames of a test run, `sink` counts what arrives, `talk` plays both ends of
+//! TCP connections, `ceiling` is a gateway that does no more than any gateway must, and `probe` makes packets and has
+//! another program look at them.
 #![no_std]
 #![no_main]
 
 mod ceiling;
+mod count;
 mod generator;
 mod probe;
 mod sink;
+mod talk;
+mod tcp;
 mod wire;
 
 /// Two bytes of a packet, in its order.

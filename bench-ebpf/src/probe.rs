@@ -39,7 +39,7 @@ fn probe<const WORDS: usize>(context: &XdpContext, at: &Offsets) -> Option<u32> 
     let (start, plan, progress) = parts::<WORDS>(context)?;
     let fields = plan.fields(choose(plan, progress));
     // SAFETY: the frame's bounds have been checked; frames of a test run begin at a multiple of eight.
-    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields, 0) };
+    unsafe { plan.write::<WORDS>(start as *mut u8, at, fields) };
     progress.sent += 1;
     // SAFETY: nothing here has a destructor that would be skipped.
     unsafe { TARGET.tail_call(context, 0) };

@@ -1,21 +1,22 @@
 //! The sink: counts what arrives, and how long it was on its way.
 
 use aya_ebpf::{
-    bindings::xdp_action::XDP_DROP,
+    bindings::{TC_ACT_SHOT, xdp_action::XDP_DROP},
     helpers::bpf_ktime_get_ns,
-    macros::{map, xdp},
+    macros::{classifier, map, xdp},
     maps::Array,
-    programs::XdpContext,
+    programs::{TcContext, XdpContext},
 };
 
 use crate::{
+    count::{BUCKETS, Counted, Expected, bucket},
     half,
-    wire::{BUCKETS, Counted, Expected, STAMP, V4, V6, bucket},
+    wire::{STAMP, V4, V6},
 };
 
 /// What should arrive.
 #[map]
-static EXPECTED: Array<Expected> = Array::with_max_entries(1, 0);
+pub static EXPECTED: Array<Expected> = Array::with_max_entries(1, 0);
 
 /// What has arrived. Not per CPU: see [`Counted`].
 #[map]
@@ -33,6 +34,40 @@ const SHORTEST: usize = 54;
 pub fn sink(context: XdpContext) -> u32 {
     count(&context);
     XDP_DROP
+}
+
+/// The same for what comes from a stack, which may have put many segments into one packet. It has no program on XDP
+/// before it: that would have the stack take them apart again, which on a card is the card's work.
+#[classifier]
+pub fn sink_tc(context: TcContext) -> i32 {
+    count_segments(&context);
+    TC_ACT_SHOT
+}
+
+/// Ethernet, IPv4 and TCP of one segment.
+const HEADERS: u64 = 54;
+
+#[inline(always)]
+fn count_segments(context: &TcContext) -> Option<()> {
+    // SAFETY: the maps live as long as the program; see [`Counted`] for who writes.
+    let counted = unsafe { &mut *COUNTED.get_ptr_mut(0)? };
+    // SAFETY: as above.
+    let expected = unsafe { &*EXPECTED.get_ptr(0)? };
+    let start = context.data();
+    let at = start + V4.destination;
+    // SAFETY: the context is the program's own; zero where nothing was put together.
+    let segments = unsafe { (*context.skb.skb).gso_segs }.max(1);
+    let wanted = start + SHORTEST <= context.data_end()
+        && half(start + 12) == 0x0800_u16.to_be()
+        && u32::from(half(at)) | u32::from(half(at + 2)) << 16 == expected.destination;
+    if !wanted {
+        counted.others += u64::from(segments);
+        return None;
+    }
+    counted.packets += u64::from(segments);
+    // As on a cable.
+    counted.bytes += u64::from(context.len()) + u64::from(segments - 1) * HEADERS;
+    Some(())
 }
 
 #[inline(always)]

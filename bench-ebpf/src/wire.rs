@@ -1,4 +1,4 @@
-//! What the generator sends and the sink counts: layouts that both sides of the kernel share, and the packet itself.
+//! What the generator sends: layouts that both sides of the kernel share, and the packet itself.
 //!
 //! `bench` includes this file by its path; it uses nothing but `core` for that reason.
 
@@ -6,6 +6,20 @@
 pub const LENGTH_V4: usize = 60;
 /// See [`LENGTH_V4`].
 pub const LENGTH_V6: usize = 80;
+
+/// The same of a SYN, with its options and what makes it a multiple of four.
+pub const SYN_V4: usize = 64;
+/// See [`SYN_V4`].
+pub const SYN_V6: usize = 84;
+
+/// How many bytes the latter are. They do not leave.
+pub const SYN_FILL: i32 = 2;
+
+/// What the generator writes of a segment of wire size: Ethernet, IPv4, TCP, and what makes that a multiple of four.
+pub const HEAD_SEGMENT: usize = 56;
+
+/// Words of the longest frame that a plan has room for; an even number.
+pub const ROOM: usize = 22;
 
 /// Where things are in a frame; IPv6 addresses differ in their last four bytes only.
 pub struct Offsets {
@@ -44,7 +58,7 @@ pub const STAMP: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// A frame with zeros for everything that [`Plan::write`] writes.
-    pub frame: [u32; LENGTH_V6 / 4],
+    pub frame: [u32; ROOM],
     /// The one's-complement sum of its IPv4 header, folded, in the order of its bytes.
     pub header_sum: u32,
     /// The same of its transport header with pseudo-header.
@@ -79,8 +93,20 @@ pub struct Plan {
     pub gap: u32,
     /// How many packets may be on their way to the sink, 0 for any number.
     pub window: u32,
+    /// How many leave together when there is room for all of them; a power of two.
+    pub burst: u32,
     /// 1 to put stamps into UDP packets.
     pub stamp: u32,
+    /// The sequence number of a TCP packet; of a flow's first one if they rise.
+    pub sequence: u32,
+    /// The payload of a segment, by which its flow's sequence numbers rise.
+    pub payload: u32,
+    /// How many segments of a flow follow each other before it is the next one's turn.
+    pub train: u32,
+    /// After how many segments a flow's sequence numbers begin anew; a multiple of `train`.
+    pub turns: u32,
+    /// Always zero.
+    pub padding: u32,
     /// After how many packets to stop, 0 for never.
     pub limit: u64,
 }
@@ -96,6 +122,8 @@ pub struct Fields {
     pub listener: u32,
     /// Destination port.
     pub port: u16,
+    /// Sequence number of TCP.
+    pub sequence: u32,
 }
 
 impl Plan {
@@ -117,7 +145,29 @@ impl Plan {
             source_port: self.source_port.wrapping_add((rest / listeners) % sources) as u16,
             listener: self.listener.wrapping_add(rest % listeners),
             port: self.port.wrapping_add(flow % ports) as u16,
+            sequence: self.sequence,
         }
+    }
+
+    /// Of the next segment, flows taking turns.
+    #[inline(always)]
+    pub fn segment(&self, progress: &mut Progress) -> Fields {
+        let mut fields = self.fields(progress.index);
+        let number = progress.turn + progress.car;
+        fields.sequence = self.sequence.wrapping_add(number * self.payload);
+        progress.car += 1;
+        if progress.car >= self.train {
+            progress.car = 0;
+            progress.index += 1;
+        }
+        if progress.index >= self.flows {
+            progress.index = 0;
+            progress.turn += self.train;
+        }
+        if progress.turn >= self.turns {
+            progress.turn = 0;
+        }
+        fields
     }
 
     /// Writes a whole packet. Nothing of what is in the frame counts: the frames come back from the gateway as it has
@@ -125,15 +175,10 @@ impl Plan {
     ///
     /// # Safety
     ///
-    /// At `frame` there is room for `words` × 4 bytes, aligned to 4, and they are the length that belongs to `at`.
+    /// At `frame` there is room for `words` × 4 bytes, aligned to 4, and they are no less than the headers that belong to
+    /// `at`.
     #[inline(always)]
-    pub unsafe fn write<const WORDS: usize>(
-        &self,
-        frame: *mut u8,
-        at: &Offsets,
-        fields: Fields,
-        stamp: u64,
-    ) {
+    pub unsafe fn write<const WORDS: usize>(&self, frame: *mut u8, at: &Offsets, fields: Fields) {
         let mut word = 0;
         while word < WORDS {
             // SAFETY: the caller's frame has WORDS words.
@@ -158,23 +203,36 @@ impl Plan {
             put(check, !fold(self.header_sum + addresses));
         }
         let sum = self.transport_sum + addresses + ports[0] as u32 + ports[1] as u32;
-        let check = !fold(sum);
         if self.tcp != 0 {
+            let [high, low] = halves(fields.sequence);
+            put(at.transport + 4, high);
+            put(at.transport + 6, low);
+            let check = !fold(sum + high as u32 + low as u32);
             put(at.transport + 16, check);
             return;
         }
+        let check = !fold(sum);
         // Zero would say that there is none (RFC 768).
         put(at.transport + 6, if check == 0 { 0xffff } else { check });
-        if stamp != 0 {
-            let start = at.transport + STAMP;
-            let mut half = 0;
-            while half < 4 {
-                let part = (stamp >> (16 * half)) as u16;
-                put(start + 2 * half, part);
-                put(start + 8 + 2 * half, !part);
-                half += 1;
-            }
-        }
+    }
+}
+
+/// Writes a stamp into a packet of UDP.
+///
+/// # Safety
+///
+/// At `frame` there is room for a packet that belongs to `at`, with a stamp.
+#[inline(always)]
+pub unsafe fn put_stamp(frame: *mut u8, at: &Offsets, stamp: u64) {
+    // SAFETY: for all that follow: the offsets lie within the packet and are even.
+    let put = |at: usize, half: u16| unsafe { *frame.wrapping_add(at).cast::<u16>() = half };
+    let start = at.transport + STAMP;
+    let mut half = 0;
+    while half < 4 {
+        let part = (stamp >> (16 * half)) as u16;
+        put(start + 2 * half, part);
+        put(start + 8 + 2 * half, !part);
+        half += 1;
     }
 }
 
@@ -213,40 +271,8 @@ pub struct Progress {
     pub index: u32,
     /// State of the random numbers; not zero.
     pub random: u32,
-}
-
-/// What the sink is to do.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Expected {
-    /// The last four bytes of the destination that counts, in the order of the packet.
-    pub destination: u32,
-    /// 1 to read stamps.
-    pub stamp: u32,
-}
-
-/// What the sink has counted. One NAPI instance writes it, which is on one CPU at a time.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counted {
-    /// Frames for the expected destination.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Other frames.
-    pub others: u64,
-}
-
-/// Buckets of latency to each doubling: a bucket is at most 3 % wide.
-pub const FINE: u32 = 5;
-
-/// Buckets in all: up to 2³² ns.
-pub const BUCKETS: u32 = (32 - FINE + 1) << FINE;
-
-/// The bucket of a time.
-#[inline(always)]
-pub fn bucket(nanoseconds: u32) -> u32 {
-    let zeros = (nanoseconds | (1 << FINE)).leading_zeros();
-    let shift = 31 - FINE - zeros;
-    (shift << FINE) + (nanoseconds >> shift)
+    /// Segments that every flow has sent, and how many more the one whose turn it is.
+    pub turn: u32,
+    /// See `turn`.
+    pub car: u32,
 }

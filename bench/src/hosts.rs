@@ -17,11 +17,11 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Makes them and connects them. Every neighbour is known and every route there, for no candidate needs to ask.
+    /// Makes them and connects them, by a cable to the generator and one to the sink. Every neighbour is known and every route there, for no candidate needs to ask.
     ///
     /// # Errors
     /// If the kernel or iproute2 refuses.
-    pub fn build(prefix: &Prefix, name: &str, wire: Wire) -> Result<Self> {
+    pub fn build(prefix: &Prefix, name: &str, [inside, outside]: [Wire; 2]) -> Result<Self> {
         let hosts = Self {
             generator: Namespace::create(prefix, &format!("{name}-gen"))?,
             gateway: Namespace::create(prefix, &format!("{name}-gw"))?,
@@ -40,12 +40,12 @@ impl Hosts {
         let near = end(&hosts.gateway, Net::IN, &addresses);
         let addresses = [&gen4, &gen6].map(String::as_str);
         let far = end(&hosts.generator, Net::GENERATOR_DEVICE, &addresses);
-        veth([near, far], [&mac(1, 1), &mac(1, 2)], wire)?;
+        veth([near, far], [&mac(1, 1), &mac(1, 2)], inside)?;
         let addresses = [&out4, &out6].map(String::as_str);
         let near = end(&hosts.gateway, Net::OUT, &addresses);
         let addresses = [&sink4, &sink6].map(String::as_str);
         let far = end(&hosts.sink, Net::SINK_DEVICE, &addresses);
-        veth([near, far], [&mac(2, 1), &mac(2, 2)], wire)?;
+        veth([near, far], [&mac(2, 1), &mac(2, 2)], outside)?;
         hosts.introduce()?;
         hosts.gateway.forward(true)?;
         Ok(hosts)

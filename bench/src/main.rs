@@ -11,6 +11,7 @@ use clap::Parser;
 use bench::{
     compare,
     conntrack::Room,
+    gates,
     gateway::Candidate,
     napi,
     phases::Phase,
@@ -157,6 +158,7 @@ fn report(arguments: &Arguments, results: &Results, earlier: Option<&Results>) -
     if let Some(earlier) = earlier {
         print!("\n{}", compare::render(earlier, results));
     }
+    print!("{}", gates::render(results));
     match plot::draw(results, &arguments.output) {
         Ok(files) => files.iter().for_each(|file| println!("{}", file.display())),
         // The figures are there all the same.

@@ -22,12 +22,18 @@ pub enum Measure {
     Foreign,
     /// From the generator to the sink.
     Latency,
-    /// Connections whose sender makes frames of wire size.
+    /// Segments of wire size.
     WireTcp,
-    /// Connections whose sender makes super-packets.
+    /// The gateway's CPU for them.
+    WireCost,
+    /// Connections between stacks whose sender makes super-packets.
     BulkTcp,
+    /// The gateway's CPU for them.
+    BulkCost,
     /// Connect, request, response, close.
     Requests,
+    /// The gateway's CPU for each of these.
+    RequestCost,
     /// What a flow takes.
     Memory,
     /// Making a gateway ready, and changing its rules.
@@ -38,7 +44,7 @@ pub enum Measure {
 
 impl Measure {
     /// All, in the order of tables.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Rate,
         Self::Cost,
         Self::Program,
@@ -48,8 +54,11 @@ impl Measure {
         Self::Foreign,
         Self::Latency,
         Self::WireTcp,
+        Self::WireCost,
         Self::BulkTcp,
+        Self::BulkCost,
         Self::Requests,
+        Self::RequestCost,
         Self::Memory,
         Self::Setup,
         Self::Idle,
@@ -67,9 +76,12 @@ impl Measure {
             Self::OpenCost => "gateway CPU per new flow, sink included",
             Self::Foreign => "gateway CPU per packet that is not ours",
             Self::Latency => "latency, generator to sink",
-            Self::WireTcp => "TCP, frames of wire size",
-            Self::BulkTcp => "TCP, super-packets",
+            Self::WireTcp => "TCP, segments of wire size",
+            Self::WireCost => "gateway CPU per kilobyte in segments of wire size, sink included",
+            Self::BulkTcp => "TCP between stacks, super-packets",
+            Self::BulkCost => "gateway CPU per kilobyte in super-packets",
             Self::Requests => "connect, request, response, close",
+            Self::RequestCost => "gateway CPU per short connection, both ends included",
             Self::Memory => "memory per flow",
             Self::Setup => "times",
             Self::Idle => "time without work in a flood",
@@ -90,7 +102,13 @@ impl Measure {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Rate | Self::Open | Self::Requests => "1/s",
-            Self::Cost | Self::Program | Self::OpenCost | Self::Foreign => "ns",
+            Self::Cost
+            | Self::Program
+            | Self::OpenCost
+            | Self::Foreign
+            | Self::WireCost
+            | Self::BulkCost
+            | Self::RequestCost => "ns",
             Self::Verified => "",
             Self::Latency => "µs",
             Self::WireTcp | Self::BulkTcp => "Gb/s",

@@ -22,16 +22,28 @@ impl Thread {
     /// # Errors
     /// If the device cannot, or the thread does not show up.
     pub fn of(namespace: &Namespace, device: &str, cpu: usize) -> Result<Self> {
-        let known = candidates(device);
+        let start = format!("napi/{device}-");
+        let known = named(&start);
         namespace
             .run(|| switch_on(device))?
             .with_context(|| format!("giving {device} a thread"))?;
         let fresh = |pid: &Pid| !known.contains(pid);
-        let pid = candidates(device).into_iter().find(fresh);
+        let pid = named(&start).into_iter().find(fresh);
         let pid =
             pid.with_context(|| format!("the kernel has made no NAPI thread for {device}"))?;
         pin(pid, cpu)?;
         prefer(pid);
+        Ok(Self { pid })
+    }
+
+    /// The thread that takes over softirqs where a CPU has more of them than other threads can wait for.
+    ///
+    /// # Errors
+    /// If there is none, which is no Linux.
+    pub fn of_softirqs(cpu: usize) -> Result<Self> {
+        // The number ends the name and the line: that of CPU 1 is not that of CPU 10.
+        let pid = named(&format!("ksoftirqd/{cpu}\n")).pop();
+        let pid = pid.with_context(|| format!("CPU {cpu} has no ksoftirqd"))?;
         Ok(Self { pid })
     }
 
@@ -48,6 +60,50 @@ impl Thread {
             Some(&[ran, waited, ..]) => Ok([ran, waited].map(Duration::from_nanos)),
             _ => anyhow::bail!("{path} has {text:?}"),
         }
+    }
+}
+
+/// What threads on one CPU, which do one thing together, have had of it so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// How long all have run.
+    ran: Duration,
+    /// How long the first one has waited for its CPU while others had it.
+    waited: Duration,
+    /// For how much of that the others of these threads had it, at most.
+    among: Duration,
+}
+
+impl Times {
+    /// Of these threads.
+    ///
+    /// # Errors
+    /// As [`Thread::times`].
+    pub fn of(threads: &[Thread]) -> Result<Self> {
+        let mut all = Self {
+            ran: Duration::ZERO,
+            waited: Duration::ZERO,
+            among: Duration::ZERO,
+        };
+        for (index, thread) in threads.iter().enumerate() {
+            let [ran, waited] = thread.times()?;
+            all.ran += ran;
+            if index == 0 {
+                all.waited = waited;
+            } else {
+                all.among += ran;
+            }
+        }
+        Ok(all)
+    }
+
+    /// How long they have run since then, and how long the first one waited while strangers had the CPU.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> (Duration, Duration) {
+        let ran = self.ran.saturating_sub(earlier.ran);
+        let waited = self.waited.saturating_sub(earlier.waited);
+        let among = self.among.saturating_sub(earlier.among);
+        (ran, waited.saturating_sub(among))
     }
 }
 
@@ -79,14 +135,13 @@ fn switch_on(device: &str) -> Result<()> {
     fs::write(&path, "1").with_context(|| format!("writing {}", path.display()))
 }
 
-/// NAPI threads of devices of this name, in any namespace.
-fn candidates(device: &str) -> Vec<Pid> {
-    let start = format!("napi/{device}-");
+/// Threads with names that start so, of kernel and users.
+fn named(start: &str) -> Vec<Pid> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid: &i32| {
-            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.starts_with(&start))
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it.starts_with(start))
         })
         .map(Pid::from_raw)
         .collect()

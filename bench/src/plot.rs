@@ -21,15 +21,18 @@ const FONTS: [&str; 3] = [
 ];
 
 /// Which measures are drawn, and the cases' beginnings that are of interest.
-const PICTURES: [Measure; 9] = [
+const PICTURES: [Measure; 12] = [
     Measure::Rate,
     Measure::Cost,
     Measure::Open,
     Measure::OpenCost,
     Measure::Latency,
     Measure::WireTcp,
+    Measure::WireCost,
     Measure::BulkTcp,
+    Measure::BulkCost,
     Measure::Requests,
+    Measure::RequestCost,
     Measure::Foreign,
 ];
 
@@ -121,6 +124,7 @@ fn colour(candidate: Candidate) -> RGBColor {
         Candidate::Ipvs => RGBColor(129, 114, 179),
         Candidate::Tc => RGBColor(100, 181, 205),
         Candidate::Xdp => RGBColor(76, 114, 176),
+        Candidate::Auto => RGBColor(88, 148, 190),
         Candidate::Ceiling => RGBColor(170, 190, 170),
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::gates::{self, Judged};
 use crate::gateway::Candidate;
 use crate::measure::Measure;
 use crate::stats::{Summary, paired};
@@ -72,6 +73,9 @@ pub struct Results {
     pub absent: Vec<Absent>,
     /// What a reader has to know besides.
     pub notes: Vec<String>,
+    /// How the run stands to what the forwarder has to reach.
+    #[serde(default)]
+    pub gates: Vec<Judged>,
 }
 
 impl Results {
@@ -87,6 +91,7 @@ impl Results {
             cells: Vec::new(),
             absent: Vec::new(),
             notes: Vec::new(),
+            gates: Vec::new(),
         }
     }
 
@@ -152,11 +157,12 @@ impl Results {
         })
     }
 
-    /// Writes the file.
+    /// Writes the file, gates judged by what it has so far.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&mut self, path: &Path) -> Result<()> {
+        self.gates = gates::judge(self);
         let text = serde_json::to_string_pretty(self).context("writing JSON")?;
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
     }

@@ -6,20 +6,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, gettid};
-use tests::netns::{Prefix, Reception, Wire};
+use tests::netns::{Namespace, Prefix, Reception, Wire};
 use tests::process::wait_until;
 
+use crate::count::{Counted, Expected};
 use crate::hosts::Hosts;
-use crate::napi::{self, Thread};
+use crate::napi::{self, Thread, Times};
 use crate::net::{Net, Pair};
+use crate::passage::Passage;
 use crate::plan::Traffic;
 use crate::programs::Programs;
-use crate::wire::{Counted, Expected, Progress};
+use crate::wire::Progress;
 
 /// Which CPU does what.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpus {
-    /// The generator; for real connections, both of their ends.
+    /// The generator; for connections between stacks, both of their ends.
     pub generator: usize,
     /// The gateway, and the sink behind it.
     pub gateway: usize,
@@ -34,7 +36,7 @@ pub struct Rig {
     pub hosts: Hosts,
     cpus: Cpus,
     wiring: Wiring,
-    threads: Vec<Thread>,
+    gateway: Vec<Thread>,
     device: u32,
 }
 
@@ -43,46 +45,10 @@ pub struct Rig {
 pub enum Wiring {
     /// Datagrams in one direction, which end in the sink's program.
     Datagrams,
-    /// Connections between stacks whose senders make frames of wire size.
-    Frames,
+    /// Connections whose ends are programs. Towards the server segmentation and checksums are the device's, as on a card.
+    Played,
     /// Connections between stacks that leave segmentation and checksums to the device.
     SuperPackets,
-}
-
-/// What a while of traffic came to.
-#[derive(Clone, Copy, Debug)]
-pub struct Passage {
-    /// How long it was looked at, or how long sending took if it had a limit.
-    pub time: Duration,
-    /// Packets that arrived.
-    pub packets: u64,
-    /// Packets that were sent, those included that found the gateway's ring full.
-    pub sent: u64,
-    /// How long the gateway's CPU worked on them.
-    pub cpu: Duration,
-    /// How long the gateway wanted its CPU and others had it.
-    pub waited: Duration,
-}
-
-impl Passage {
-    /// Packets a second of the time that the gateway had its CPU or did not want it.
-    #[must_use]
-    pub fn rate(&self) -> f64 {
-        self.packets as f64 / self.time.saturating_sub(self.waited).as_secs_f64()
-    }
-
-    /// The part of the time in which the gateway was not at work. In a flood it always has work: then it, or the
-    /// generator, did not have its CPU.
-    #[must_use]
-    pub fn idle(&self) -> f64 {
-        (1.0 - self.cpu.as_secs_f64() / self.time.as_secs_f64()).max(0.0)
-    }
-
-    /// Nanoseconds of the gateway's CPU for each packet.
-    #[must_use]
-    pub fn cost(&self) -> f64 {
-        self.cpu.as_nanos() as f64 / self.packets as f64
-    }
 }
 
 impl Rig {
@@ -91,17 +57,25 @@ impl Rig {
     /// # Errors
     /// As [`Hosts::build`], or if the kernel refuses a program.
     pub fn build(prefix: &Prefix, name: &str, cpus: Cpus, wiring: Wiring) -> Result<Self> {
-        let wire = Wire {
+        let cable = |checksum_offload| Wire {
             reception: Reception::Napi,
-            checksum_offload: wiring == Wiring::SuperPackets,
+            checksum_offload,
             ..Wire::CABLE
         };
-        let hosts = Hosts::build(prefix, name, wire)?;
+        let stacks = wiring == Wiring::SuperPackets;
+        let outside = cable(stacks || wiring == Wiring::Played);
+        let hosts = Hosts::build(prefix, name, [cable(stacks), outside])?;
         let mut programs = Programs::load()?;
-        if wiring == Wiring::Datagrams {
-            hosts
-                .sink
-                .run(|| programs.attach("sink", Net::SINK_DEVICE))??;
+        let ends: &[(&Namespace, _, _)] = match wiring {
+            Wiring::Datagrams => &[(&hosts.sink, "sink", Net::SINK_DEVICE)],
+            Wiring::Played => &[
+                (&hosts.sink, "server", Net::SINK_DEVICE),
+                (&hosts.generator, "client", Net::GENERATOR_DEVICE),
+            ],
+            Wiring::SuperPackets => &[],
+        };
+        for (namespace, program, device) in ends {
+            namespace.run(|| programs.attach(program, device))??;
         }
         let device = hosts
             .generator
@@ -111,9 +85,15 @@ impl Rig {
             hosts,
             cpus,
             wiring,
-            threads: Vec::new(),
+            gateway: Vec::new(),
             device,
         })
+    }
+
+    /// The threads that do the gateway's work, its receiving first.
+    #[must_use]
+    pub fn gateway(&self) -> &[Thread] {
+        &self.gateway
     }
 
     /// Puts the gateway's receiving on its CPU; to be called when the gateway is at work, which may switch NAPI.
@@ -121,16 +101,32 @@ impl Rig {
     /// # Errors
     /// As [`Thread::of`].
     pub fn settle(&mut self) -> Result<()> {
-        // Nothing comes back in a rig for datagrams.
-        let devices: &[&str] = match self.wiring {
-            Wiring::Datagrams => &[Net::IN],
-            Wiring::Frames | Wiring::SuperPackets => &[Net::IN, Net::OUT],
-        };
-        for device in devices {
-            let thread = Thread::of(&self.hosts.gateway, device, self.cpus.gateway)?;
-            self.threads.push(thread);
+        let (hosts, cpus) = (&self.hosts, self.cpus);
+        self.gateway = vec![
+            Thread::of(&hosts.gateway, Net::IN, cpus.gateway)?,
+            Thread::of_softirqs(cpus.gateway)?,
+        ];
+        // What comes back from programs is received right behind their sending. Stacks are no part of the gateway.
+        if self.wiring == Wiring::SuperPackets {
+            let out = Thread::of(&hosts.gateway, Net::OUT, cpus.gateway)?;
+            self.gateway.push(out);
+            Thread::of(&hosts.generator, Net::GENERATOR_DEVICE, cpus.generator)?;
+            Thread::of(&hosts.sink, Net::SINK_DEVICE, cpus.generator)?;
         }
         Ok(())
+    }
+
+    /// Has what a server would answer end in a sink from now on: of frames, or of a stack's packets.
+    ///
+    /// # Errors
+    /// If this is no rig with a server, or the programs cannot be changed over.
+    pub fn swallow(&mut self, from_stack: bool) -> Result<()> {
+        let (programs, device) = (&mut self.programs, Net::SINK_DEVICE);
+        programs.detach("server")?;
+        self.hosts.sink.run(|| match from_stack {
+            true => programs.attach_sink_tc(device),
+            false => programs.attach("sink", device),
+        })?
     }
 
     /// Sends `traffic` while `body` runs. `expected` is where it is to arrive.
@@ -146,6 +142,8 @@ impl Rig {
         self.programs.set_expected(Expected {
             destination: Net::low(traffic.v6, expected).to_be(),
             stamp: u32::from(traffic.stamp),
+            source: Net::low(traffic.v6, traffic.listener()).to_be(),
+            whole: u32::from(traffic.whole),
         })?;
         self.programs.set_plan(traffic.plan(self.device))?;
         ignore_signal()?;
@@ -189,19 +187,20 @@ impl Rig {
         expected: Pair,
         time: Duration,
     ) -> Result<Passage> {
-        let thread = *self.threads.first().context("the gateway has no CPU yet")?;
+        ensure!(!self.gateway.is_empty(), "the gateway has no CPU yet");
+        let threads = self.gateway.clone();
         let idle = self.programs.counted()?.packets;
         self.during(traffic, expected, |programs| {
             // On a busy machine the generator may not have its CPU at once.
             let arrived = || programs.counted().is_ok_and(|it| it.packets != idle);
             wait_until("the arrival of a packet", FIRST, arrived)?;
             std::thread::sleep(time / 4);
-            let look = || -> Result<(Instant, Counted, Progress, [Duration; 2])> {
+            let look = || -> Result<(Instant, Counted, Progress, Times)> {
                 Ok((
                     Instant::now(),
                     programs.counted()?,
                     programs.progress()?,
-                    thread.times()?,
+                    Times::of(&threads)?,
                 ))
             };
             let before = look()?;
@@ -211,12 +210,14 @@ impl Rig {
                 after.1.packets != before.1.packets,
                 "no packet arrived within {time:?}"
             );
+            let (cpu, waited) = after.3.since(before.3);
             Ok(Passage {
                 time: after.0 - before.0,
                 packets: after.1.packets - before.1.packets,
+                bytes: after.1.bytes - before.1.bytes,
                 sent: after.2.sent - before.2.sent,
-                cpu: after.3[0].saturating_sub(before.3[0]),
-                waited: after.3[1].saturating_sub(before.3[1]),
+                cpu,
+                waited,
             })
         })
     }
@@ -232,23 +233,28 @@ impl Rig {
         expected: Pair,
         limit: Duration,
     ) -> Result<Passage> {
-        let thread = *self.threads.first().context("the gateway has no CPU yet")?;
-        let before = self.programs.counted()?.packets;
-        let [ran, waited] = thread.times()?;
+        ensure!(!self.gateway.is_empty(), "the gateway has no CPU yet");
+        let threads = self.gateway.clone();
+        let (before, begun) = (self.programs.counted()?, Times::of(&threads)?);
         self.during(traffic, expected, |programs| {
             let sent = || programs.progress().is_ok_and(|it| it.last != 0);
             wait_until("the end of the traffic", limit, sent)?;
-            let arrived = || programs.counted().map_or(0, |it| it.packets) - before;
+            let arrived = || {
+                programs
+                    .counted()
+                    .map_or(0, |it| it.packets - before.packets)
+            };
             // What is lost never arrives.
             let _ = wait_until("", LAST, || arrived() >= traffic.limit);
             let progress = programs.progress()?;
-            let after = thread.times()?;
+            let (cpu, waited) = Times::of(&threads)?.since(begun);
             Ok(Passage {
                 time: Duration::from_nanos(progress.last - progress.first),
                 packets: arrived(),
+                bytes: programs.counted()?.bytes - before.bytes,
                 sent: progress.sent,
-                cpu: after[0].saturating_sub(ran),
-                waited: after[1].saturating_sub(waited),
+                cpu,
+                waited,
             })
         })
     }

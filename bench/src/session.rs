@@ -8,9 +8,10 @@ use tests::netns::Prefix;
 use crate::gateway::{Candidate, Gateway, NotHere, Order};
 use crate::measure::Measure;
 use crate::net::Pair;
+use crate::passage::Passage;
 use crate::plan::{Kind, Traffic};
 use crate::results::Results;
-use crate::rig::{Cpus, Passage, Rig, Wiring};
+use crate::rig::{Cpus, Rig, Wiring};
 
 /// What was asked for, and what came of it.
 #[derive(Debug)]
@@ -69,7 +70,16 @@ impl Session {
         order: &Order,
         takes_part: impl Fn(Candidate) -> bool,
     ) -> Result<Vec<Contender>> {
+        let takes_part = |it: Candidate| it != Candidate::Auto && takes_part(it);
         self.wired(order, Wiring::Datagrams, takes_part)
+    }
+
+    /// Who stands in rigs for datagrams, as far as it is here.
+    #[must_use]
+    pub fn entrants(&self) -> Vec<Candidate> {
+        let mut entrants = self.candidates.clone();
+        entrants.retain(|it| *it != Candidate::Auto && !self.is_absent(*it));
+        entrants
     }
 
     /// As [`Session::contenders`], in rigs for something else than datagrams.
@@ -209,13 +219,31 @@ impl Contender {
     /// # Errors
     /// As [`Rig::complete`], or if too few packets arrive.
     pub fn open(&mut self, flows: u32, kind: Kind) -> Result<Passage> {
-        let traffic = Traffic {
-            first: self.opened,
+        self.begin(Traffic {
             kind,
             ..self.traffic(flows)
-        };
+        })
+    }
+
+    /// The same of connections that are played to their end.
+    ///
+    /// # Errors
+    /// As [`Contender::open`].
+    pub fn play(&mut self, connections: u32) -> Result<Passage> {
+        self.begin(Traffic {
+            kind: Kind::Syn,
+            whole: true,
+            ..self.traffic(connections)
+        })
+    }
+
+    fn begin(&mut self, traffic: Traffic) -> Result<Passage> {
         let destination = self.destination(&traffic);
-        let once = traffic.once();
+        let flows = traffic.flows;
+        let once = Traffic {
+            first: self.opened,
+            ..traffic.once()
+        };
         let passage = self.rig.complete(&once, destination, PATIENCE)?;
         self.opened += flows;
         let arrived = passage.packets;

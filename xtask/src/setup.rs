@@ -54,7 +54,13 @@ pub fn ensure(scope: Scope) -> Result<()> {
     match scope {
         Scope::Build => Ok(()),
         Scope::Demo => debian::ensure(&["iproute2"]),
-        Scope::Bench => debian::ensure(&["iproute2", "iptables", "nftables", "fonts-dejavu-core"]),
+        Scope::Bench => debian::ensure(&[
+            "iproute2",
+            "iptables",
+            "ipvsadm",
+            "nftables",
+            "fonts-dejavu-core",
+        ]),
         Scope::Lint => components(),
         Scope::Test => {
             components()?;

@@ -10,12 +10,17 @@ use super::{NotHere, Order, feed};
 use crate::net::Net;
 
 pub(super) fn start(namespace: &Namespace, order: &Order) -> Result<()> {
+    let tool = |arguments: &[&str], text: &str| {
+        feed(namespace, "ipvsadm", arguments, text)
+            .map(drop)
+            .map_err(|error| NotHere(format!("ipvsadm: {error:#}")))
+    };
+    // The tool's first word brings the module where it is one.
+    tool(&["--clear"], "")?;
     namespace
         .sysctl("net/ipv4/vs/conntrack", "1")
-        .map_err(|_| NotHere("the kernel has no IPVS".to_owned()))?;
-    let clear = || feed(namespace, "ipvsadm", &["--clear"], "");
-    let loaded = clear().and_then(|_| feed(namespace, "ipvsadm", &["--restore"], &script(order)));
-    loaded.map_err(|error| NotHere(format!("ipvsadm: {error:#}")))?;
+        .map_err(|_| NotHere("IPVS of this kernel leaves conntrack out".to_owned()))?;
+    tool(&["--restore"], &script(order))?;
     let masquerade = format!(
         "*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -o {} -j MASQUERADE\nCOMMIT\n",
         Net::OUT

@@ -45,13 +45,15 @@ pub enum Candidate {
     Tc,
     /// The forwarder on XDP.
     Xdp,
+    /// The forwarder as it chooses for itself, which is one of the other two; where connections tell whether it chose well.
+    Auto,
     /// An XDP program that sends on what comes, with other MACs.
     Ceiling,
 }
 
 impl Candidate {
     /// All, from what does least for speed to what cannot be outrun.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kernel,
         Self::IptablesLegacy,
         Self::IptablesNft,
@@ -60,6 +62,7 @@ impl Candidate {
         Self::Ipvs,
         Self::Tc,
         Self::Xdp,
+        Self::Auto,
         Self::Ceiling,
     ];
 
@@ -78,6 +81,7 @@ impl Candidate {
             Self::Ipvs => "IPVS",
             Self::Tc => "forwarder TC",
             Self::Xdp => "forwarder XDP",
+            Self::Auto => "forwarder auto",
             Self::Ceiling => "XDP ceiling",
         }
     }
@@ -91,7 +95,16 @@ impl Candidate {
     /// Whether it is the product.
     #[must_use]
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Tc | Self::Xdp)
+        matches!(self, Self::Tc | Self::Xdp | Self::Auto)
+    }
+
+    /// How the forwarder is told to attach.
+    fn mode(self) -> Mode {
+        match self {
+            Self::Tc => Mode::Tc,
+            Self::Xdp => Mode::Xdp,
+            _ => Mode::Auto,
+        }
     }
 
     /// Whether conntrack keeps its flows.
@@ -204,9 +217,6 @@ impl Gateway {
         rig: &mut Rig,
         prefix: &Prefix,
     ) -> Result<Self> {
-        if candidate.uses_conntrack() {
-            keep_flows(&rig.hosts.gateway)?;
-        }
         let namespace = &rig.hosts.gateway;
         match candidate {
             Candidate::Kernel => {}
@@ -215,9 +225,14 @@ impl Gateway {
             Candidate::NftMap => nft::start(namespace, order, false)?,
             Candidate::NftFlowtable => nft::start(namespace, order, true)?,
             Candidate::Ipvs => ipvs::start(namespace, order)?,
-            Candidate::Tc => return ours::start(namespace, Mode::Tc, order, prefix),
-            Candidate::Xdp => return ours::start(namespace, Mode::Xdp, order, prefix),
+            Candidate::Tc | Candidate::Xdp | Candidate::Auto => {
+                return ours::start(namespace, candidate.mode(), order, prefix);
+            }
             Candidate::Ceiling => ceiling(rig)?,
+        }
+        // Conntrack may be a module that the rules have brought.
+        if candidate.uses_conntrack() {
+            keep_flows(&rig.hosts.gateway)?;
         }
         Ok(Self::Kernel)
     }
@@ -234,14 +249,13 @@ impl Gateway {
     ) -> Result<Duration> {
         let started = std::time::Instant::now();
         match (self, candidate) {
-            (Self::Ours(forwarder), Candidate::Tc) => ours::reload(forwarder, Mode::Tc, order)?,
-            (Self::Ours(forwarder), _) => ours::reload(forwarder, Mode::Xdp, order)?,
+            (Self::Ours(forwarder), _) => ours::reload(forwarder, candidate.mode(), order)?,
             (_, Candidate::IptablesLegacy) => iptables::start(namespace, Flavour::Legacy, order)?,
             (_, Candidate::IptablesNft) => iptables::start(namespace, Flavour::Nft, order)?,
             (_, Candidate::NftMap) => nft::start(namespace, order, false)?,
             (_, Candidate::NftFlowtable) => nft::start(namespace, order, true)?,
             (_, Candidate::Ipvs) => ipvs::start(namespace, order)?,
-            (_, Candidate::Kernel | Candidate::Tc | Candidate::Xdp | Candidate::Ceiling) => {}
+            (Self::Kernel, _) => {}
         }
         Ok(started.elapsed())
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::in_turn;
+use crate::count::FINE;
 use crate::measure::Measure;
 use crate::plan::{Pace, Traffic};
 use crate::session::{Contender, Session};
 use crate::stats::{Summary, quantile};
-use crate::wire::FINE;
 
 /// Flows of this traffic.
 const FLOWS: u32 = 1000;
@@ -77,7 +77,7 @@ fn look(contender: &mut Contender, gap: u32, time: Duration) -> Result<[f64; 3]>
     Ok(values)
 }
 
-/// The middle of a bucket in nanoseconds: the inverse of [`crate::wire::bucket`].
+/// The middle of a bucket in nanoseconds: the inverse of [`crate::count::bucket`].
 fn middle(bucket: u32) -> f64 {
     let shift = (bucket >> FINE).saturating_sub(1);
     let mantissa = bucket - (shift << FINE);
@@ -87,7 +87,7 @@ fn middle(bucket: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{BUCKETS, bucket};
+    use crate::count::{BUCKETS, bucket};
 
     #[test]
     fn buckets_are_narrow_and_in_order() {

@@ -1,11 +1,13 @@
 //! What is measured, in groups that share their rigs.
 
+mod bulk;
 mod datagrams;
 mod latency;
 mod memory;
 mod program;
+mod requests;
+pub mod segments;
 mod setup;
-mod streams;
 mod syn;
 mod v6;
 
@@ -23,15 +25,26 @@ pub enum Phase {
     V6,
     /// SYNs
     Syn,
-    /// Connections between real stacks
-    Streams,
+    /// TCP segments of wire size
+    Segments,
+    /// Short connections: connect, request, response, close
+    Requests,
+    /// TCP between real stacks, in super-packets
+    Bulk,
     /// The XDP program by test run and nothing else, which is over soon; without `--only` it is a part of the others
     Program,
 }
 
 impl Phase {
     /// What a whole run is made of.
-    pub const WHOLE: [Self; 4] = [Self::Datagrams, Self::V6, Self::Syn, Self::Streams];
+    pub const WHOLE: [Self; 6] = [
+        Self::Datagrams,
+        Self::V6,
+        Self::Syn,
+        Self::Segments,
+        Self::Requests,
+        Self::Bulk,
+    ];
 
     /// What is being done, for somebody who waits.
     #[must_use]
@@ -40,7 +53,9 @@ impl Phase {
             Self::Datagrams => "datagrams over IPv4",
             Self::V6 => "datagrams over IPv6",
             Self::Syn => "SYNs",
-            Self::Streams => "connections",
+            Self::Segments => "segments",
+            Self::Requests => "short connections",
+            Self::Bulk => "bulk",
             Self::Program => "the program",
         }
     }
@@ -54,7 +69,9 @@ impl Phase {
             Self::Datagrams => datagrams::run(session),
             Self::V6 => v6::run(session),
             Self::Syn => syn::run(session),
-            Self::Streams => streams::run(session),
+            Self::Segments => segments::run(session),
+            Self::Requests => requests::run(session),
+            Self::Bulk => bulk::run(session),
             Self::Program => program::run(session),
         }
     }
@@ -62,7 +79,7 @@ impl Phase {
     /// Whether anybody in it keeps so many flows in conntrack that there has to be room for them.
     #[must_use]
     pub fn fills_conntrack(self) -> bool {
-        self != Self::Program
+        !matches!(self, Self::Program | Self::Segments | Self::Bulk)
     }
 }
 

@@ -24,8 +24,8 @@ fn milliseconds(time: Duration) -> f64 {
 /// Builds rigs for everybody who translates, and sees how long each takes to be ready.
 pub(super) fn timed(session: &mut Session, order: &Order) -> Result<Vec<Contender>> {
     let mut contenders = Vec::new();
-    for candidate in session.candidates.clone() {
-        if !candidate.translates() || session.is_absent(candidate) {
+    for candidate in session.entrants() {
+        if !candidate.translates() {
             continue;
         }
         let rig = session.rig(Wiring::Datagrams)?;

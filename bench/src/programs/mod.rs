@@ -1,17 +1,20 @@
 //! The bench's programs in the kernel, one set for each rig.
 
-use std::time::Duration;
+mod run;
 
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, Pod,
-    maps::{Array, MapData, ProgramArray},
+    maps::{Array, MapData},
     programs::{
-        ProgramError, ProgramFd, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, xdp::XdpMode,
+        SchedClassifier, TcAttachType, Xdp,
+        tc::qdisc_add_clsact,
+        xdp::{XdpLinkId, XdpMode},
     },
 };
 
-use crate::wire::{BUCKETS, Counted, Expected, LENGTH_V6, Plan, Progress};
+use crate::count::{BUCKETS, Counted, Expected};
+use crate::wire::{Plan, Progress};
 
 /// What bench/build.rs built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench-ebpf"));
@@ -41,16 +44,11 @@ pub struct Way {
 #[derive(Debug)]
 pub struct Programs {
     ebpf: Ebpf,
+    attached: Vec<(&'static str, XdpLinkId)>,
 }
 
-/// One run of the generator ends by itself after this many frames; in practice a signal ends it before.
-const FRAMES: u32 = u32::MAX;
-
-/// Frames that the kernel makes ready at a time, which leave together.
-const BATCH: u32 = 64;
-
-/// The same where the time of each packet matters.
-const SMALL_BATCH: u32 = 4;
+/// The program on TC.
+const SINK_TC: &str = "sink_tc";
 
 impl Programs {
     /// Loads them all.
@@ -62,8 +60,13 @@ impl Programs {
         for name in [
             "generator_v4",
             "generator_v6",
+            "syn_v4",
+            "syn_v6",
+            "segments",
             "probe_v4",
             "probe_v6",
+            "client",
+            "server",
             "sink",
             "ceiling",
             "empty",
@@ -72,17 +75,49 @@ impl Programs {
                 .load()
                 .with_context(|| format!("the kernel refuses the program `{name}`"))?;
         }
-        Ok(Self { ebpf })
+        classifier(&mut ebpf)?
+            .load()
+            .with_context(|| format!("the kernel refuses the program `{SINK_TC}`"))?;
+        let attached = Vec::new();
+        Ok(Self { ebpf, attached })
     }
 
     /// Attaches a program to a device of the calling thread's namespace, for as long as this lives.
     ///
     /// # Errors
     /// If there is no such device, or it has a program already.
-    pub fn attach(&mut self, name: &str, device: &str) -> Result<()> {
-        xdp(&mut self.ebpf, name)?
+    pub fn attach(&mut self, name: &'static str, device: &str) -> Result<()> {
+        let link = xdp(&mut self.ebpf, name)?
             .attach(device, XdpMode::Driver)
             .with_context(|| format!("attaching `{name}` to {device}"))?;
+        self.attached.push((name, link));
+        Ok(())
+    }
+
+    /// Takes a program off its device.
+    ///
+    /// # Errors
+    /// If it is on none.
+    pub fn detach(&mut self, name: &str) -> Result<()> {
+        let mut attached = self.attached.iter();
+        let index = attached.position(|(it, _)| *it == name);
+        let index = index.with_context(|| format!("`{name}` is attached nowhere"))?;
+        let (_, link) = self.attached.swap_remove(index);
+        xdp(&mut self.ebpf, name)?
+            .detach(link)
+            .with_context(|| format!("detaching `{name}`"))
+    }
+
+    /// Attaches the sink for packets of a stack to a device of the calling thread's namespace, for as long as this lives.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn attach_sink_tc(&mut self, device: &str) -> Result<()> {
+        // Kernels before 6.6 need it, and others do not mind.
+        let _ = qdisc_add_clsact(device);
+        classifier(&mut self.ebpf)?
+            .attach(device, TcAttachType::Ingress)
+            .with_context(|| format!("attaching `{SINK_TC}` to {device}"))?;
         Ok(())
     }
 
@@ -140,84 +175,6 @@ impl Programs {
         let map: Array<&MapData, u64> = self.ebpf.map("LATENCY").context("no map")?.try_into()?;
         (0..BUCKETS).map(|index| Ok(map.get(&index, 0)?)).collect()
     }
-
-    /// Has the generator make one packet out of a frame, which goes nowhere. Returns its verdict and the packet.
-    ///
-    /// # Errors
-    /// If the kernel refuses to.
-    pub fn one(&self, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        let mut packet = vec![0; frame.len()];
-        let result = self.generator(frame)?.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut packet),
-            ..TestRunOptions::new()
-        })?;
-        Ok((result.return_value, packet))
-    }
-
-    /// Has the probe make `packets` packets of the plan and a program look at each, as if they had come in by the device
-    /// `ingress` of the calling thread's namespace. Returns the nanoseconds that one took and the last verdict.
-    ///
-    /// # Errors
-    /// If the kernel refuses to.
-    pub fn probe(
-        &mut self,
-        target: Option<&ProgramFd>,
-        length: usize,
-        ingress: u32,
-        packets: u32,
-    ) -> Result<(f64, u32)> {
-        let empty = xdp(&mut self.ebpf, "empty")?.fd()?.try_clone()?;
-        let map = self.ebpf.map_mut("TARGET").context("no map `TARGET`")?;
-        let mut map: ProgramArray<&mut MapData> = map.try_into()?;
-        map.set(0, target.unwrap_or(&empty), 0)
-            .context("the kernel refuses to call the program")?;
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        let context = [0, u32::try_from(length)?, 0, ingress, 0, 0].map(u32::to_ne_bytes);
-        let name = if length == LENGTH_V6 {
-            "probe_v6"
-        } else {
-            "probe_v4"
-        };
-        let result = xdp(&mut self.ebpf, name)?.test_run(TestRunOptions {
-            data_in: Some(&vec![0; length]),
-            ctx_in: Some(context.as_flattened()),
-            repeat: packets,
-            ..TestRunOptions::new()
-        })?;
-        Ok((result.duration.as_secs_f64() * 1e9, result.return_value))
-    }
-
-    /// The program for frames of this length.
-    fn generator(&self, frame: &[u8]) -> Result<&Xdp> {
-        let name = if frame.len() == LENGTH_V6 {
-            "generator_v6"
-        } else {
-            "generator_v4"
-        };
-        let program = self.ebpf.program(name).context("no program")?;
-        Ok(program.try_into()?)
-    }
-
-    /// Runs the generator in the calling thread and namespace, until a signal comes.
-    ///
-    /// # Errors
-    /// If the kernel refuses to.
-    pub fn generate(&self, frame: &[u8], timely: bool) -> Result<Duration> {
-        let program = self.generator(frame)?;
-        let batch = if timely { SMALL_BATCH } else { BATCH };
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            repeat: FRAMES,
-            attrs: TestRunAttrs::new().xdp_live_frames(batch),
-            ..TestRunOptions::new()
-        };
-        match program.test_run(options) {
-            Ok(result) => Ok(result.duration),
-            Err(error) if is_interruption(&error) => Ok(Duration::ZERO),
-            Err(error) => Err(error).context("running the generator"),
-        }
-    }
 }
 
 impl Counted {
@@ -228,14 +185,15 @@ impl Counted {
     }
 }
 
-fn is_interruption(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(error)
-        if error.io_error.kind() == std::io::ErrorKind::Interrupted)
-}
-
 fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = ebpf.program_mut(name);
     let program = program.with_context(|| format!("the object has no program `{name}`"))?;
+    Ok(program.try_into()?)
+}
+
+fn classifier(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier> {
+    let program = ebpf.program_mut(SINK_TC);
+    let program = program.with_context(|| format!("the object has no program `{SINK_TC}`"))?;
     Ok(program.try_into()?)
 }
 
