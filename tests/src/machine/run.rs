@@ -75,16 +75,17 @@ pub struct Outcome {
     pub verdict: u32,
     /// Packet and maps afterwards.
     pub memory: Memory,
-    /// Instructions that were executed. A call of a helper is one, whatever the helper does.
-    pub instructions: u32,
-    /// Of these, calls of helpers, tail calls among them.
-    pub calls: u32,
     /// The programs that the packet went through.
     pub way: Vec<String>,
+    /// Every instruction that was executed: which of these programs it is of, and its slot there. A call of a helper is
+    /// one, whatever the helper does.
+    pub trace: Vec<(usize, usize)>,
+    /// How many of these are calls of helpers, tail calls among them.
+    pub calls: u32,
 }
 
 /// Instructions after which a program is taken to be in a loop.
-const LIMIT: u32 = 1_000_000;
+const LIMIT: usize = 1_000_000;
 /// Tail calls that the kernel allows.
 const TAIL_CALLS: usize = 33;
 
@@ -103,7 +104,7 @@ struct Run<'a> {
     registers: [u64; 11],
     next: usize,
     callers: Vec<Caller>,
-    instructions: u32,
+    trace: Vec<(usize, usize)>,
     calls: u32,
     way: Vec<String>,
 }
@@ -127,7 +128,7 @@ pub fn run(
         registers: [0; 11],
         next: 0,
         callers: Vec::new(),
-        instructions: 0,
+        trace: Vec::new(),
         calls: 0,
         way: vec![program.to_owned()],
     };
@@ -141,7 +142,7 @@ pub fn run(
                 return Ok(Outcome {
                     verdict: verdict as u32,
                     memory: run.memory,
-                    instructions: run.instructions,
+                    trace: run.trace,
                     calls: run.calls,
                     way: run.way,
                 });
@@ -165,9 +166,9 @@ impl Run<'_> {
     /// Executes the next instruction; the return value if it is the last.
     fn step(&mut self) -> Result<Option<u64>> {
         let instruction = *self.program.get(self.next).context("behind the end")?;
+        self.trace.push((self.way.len() - 1, self.next));
         self.next += 1;
-        self.instructions += 1;
-        ensure!(self.instructions < LIMIT, "no end is in sight");
+        ensure!(self.trace.len() < LIMIT, "no end is in sight");
         match instruction {
             Instruction::Alu(width, operation, register, operand) => {
                 let operand = self.value(operand);

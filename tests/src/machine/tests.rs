@@ -54,7 +54,7 @@ fn result(instruction: Slot, left: u64, right: u64) -> u64 {
         &[instruction, slot(0x7b, 10, 0, -8, 0), EXIT],
     ];
     let mut outcome = execute(&program.concat(), &[], Vec::new()).expect("a program that runs");
-    assert_eq!((outcome.instructions, outcome.calls), (5, 0));
+    assert_eq!((outcome.trace.len(), outcome.calls), (5, 0));
     let stack = super::memory::Memory::frame_end(0) - 8;
     let value = outcome.memory.load(stack, 8).expect("the stack");
     outcome.memory.store(stack, 8, 0).expect("the stack");
@@ -150,7 +150,7 @@ fn branches(#[case] code: u8, #[case] left: u64, #[case] right: u64, #[case] tak
     ];
     let outcome = execute(&program.concat(), &[], Vec::new()).expect("a program that runs");
     assert_eq!(outcome.verdict, u32::from(taken));
-    assert_eq!(outcome.instructions, 5);
+    assert_eq!(outcome.trace.len(), 5);
 }
 
 /// What an atomic instruction leaves in memory, in r0 and in r1.
@@ -195,7 +195,7 @@ fn functions() {
         EXIT,
     ];
     let outcome = execute(&program, &[], Vec::new()).expect("a program that runs");
-    assert_eq!((outcome.verdict, outcome.instructions), (43, 11));
+    assert_eq!((outcome.verdict, outcome.trace.len()), (43, 11));
 }
 
 /// Looks for the key 7 in the map; its value, or what the call returned if that was no pointer.
@@ -217,12 +217,12 @@ fn look_up() -> Vec<Slot> {
 fn a_look_up_is_one_call() {
     let mut map = Map::new("MAP", MAP);
     let outcome = execute(&look_up(), &[], vec![map.clone()]).expect("a program that runs");
-    assert_eq!((outcome.verdict, outcome.instructions), (0, 7));
+    assert_eq!((outcome.verdict, outcome.trace.len()), (0, 7));
     let key = 7_u32.to_ne_bytes();
     map.update(&key, &99_u64.to_ne_bytes(), 0).expect("room");
     let outcome = execute(&look_up(), &[], vec![map]).expect("a program that runs");
     assert_eq!((outcome.verdict, outcome.calls), (99, 1));
-    assert_eq!(outcome.instructions, 8);
+    assert_eq!(outcome.trace.len(), 8);
 }
 
 #[test]

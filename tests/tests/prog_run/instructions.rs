@@ -3,15 +3,23 @@
 pub mod image;
 pub mod object;
 pub mod packets;
+mod profile;
 pub mod scale;
 mod twin;
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
 use rstest::rstest;
 
 use super::bench::Hook;
 use super::family::Family;
 use super::record::{Record, percent};
+use super::refused::{Random, seeds};
+use super::topology::Device;
+use super::traffic::Connection;
+use super::translate::RULE;
+use scale::Scale;
 
 /// Compilers differ, less than changes do that are worth a thought. A call is worth one in any case.
 const RECORD: Record = Record {
@@ -60,6 +68,33 @@ fn packets_that_come_in(
 fn packets_that_this_host_sends(#[values(Family::V4, Family::V6)] family: Family) -> Result<()> {
     let scale = packets::local(family)?;
     RECORD.check(&title("TC egress", family), &scale.found)
+}
+
+/// Whatever comes: the machine does what the kernel does, or the figures above are of another way than the packets'.
+#[rstest]
+fn garbled_packets_fare_alike_in_both(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) -> Result<()> {
+    let mut bench = Scale::new(hook, family, RULE).bench;
+    let connection = Connection::default();
+    connection.handshake(&mut bench);
+    let seeds = seeds(&connection, family);
+    let mut random = Random(11);
+    let mut ways = BTreeSet::new();
+    for _ in 0..80 {
+        let mut frame = seeds[random.below(seeds.len())].clone();
+        for _ in 0..random.below(3) {
+            // Of the headers.
+            let at = random.below(frame.len().min(80));
+            frame[at] ^= 1 << random.below(8);
+        }
+        let device = [Device::Wan, Device::Lan][random.below(2)];
+        let weighed = bench.weigh(device, &frame)?;
+        ways.insert((weighed.outcome.verdict, weighed.outcome.way));
+    }
+    ensure!(ways.len() >= 4, "only by {ways:?}");
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The programs as they are handed to the kernel.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
@@ -10,12 +10,16 @@ use forwarder::datapath;
 use tests::machine::Programs;
 use tests::machine::instruction::{Constant, Instruction, decode};
 
+use super::profile::{self, Lines};
+
 /// The programs, in which maps have numbers in place of descriptors.
 pub struct Code {
     /// By name.
     pub programs: Programs,
     /// The names of the maps by number.
     pub maps: Vec<String>,
+    /// The lines of the source that the programs are of, by program.
+    pub lines: BTreeMap<String, Lines>,
 }
 
 impl Code {
@@ -64,6 +68,7 @@ fn read(bytes: &[u8]) -> Result<Code> {
         programs.insert(name.clone(), decoded.into());
     }
     Ok(Code {
+        lines: profile::lines(&object),
         programs,
         maps: names,
     })

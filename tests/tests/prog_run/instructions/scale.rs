@@ -12,6 +12,7 @@ use super::super::family::Family;
 use super::super::loaded::Loaded;
 use super::super::refused::changed;
 use super::super::topology::Device;
+use super::profile;
 use super::twin::Weighed;
 
 /// The gateway, and what was found out on it.
@@ -64,10 +65,9 @@ impl Scale {
             Ok::<_, anyhow::Error>(weighed)
         };
         let Weighed { outcome, now } = weigh().with_context(|| name.to_owned())?;
-        let figures = [
-            ("instructions", outcome.instructions),
-            ("calls", outcome.calls),
-        ];
+        profile::show(name, &outcome);
+        let instructions = u32::try_from(outcome.trace.len())?;
+        let figures = [("instructions", instructions), ("calls", outcome.calls)];
         for (what, number) in figures {
             let twice = self.found.insert(format!("{name}.{what}"), number);
             ensure!(twice.is_none(), "{name} is weighed twice");
