@@ -18,6 +18,7 @@ pub mod flow;
 pub mod fragment;
 pub mod frame;
 pub mod icmp;
+pub mod last;
 pub mod mapping;
 pub mod mss;
 pub mod network;

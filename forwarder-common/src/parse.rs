@@ -20,7 +20,7 @@ pub const TCP: u8 = IpProto::Tcp as u8;
 pub const UDP: u8 = IpProto::Udp as u8;
 
 /// EtherTypes of a VLAN tag as they are loaded natively: IEEE 802.1Q, and 802.1ad for the outer one of two.
-const VLAN: [u16; 2] = [0x8100_u16.to_be(), 0x88a8_u16.to_be()];
+pub const VLAN: [u16; 2] = [0x8100_u16.to_be(), 0x88a8_u16.to_be()];
 /// Bytes of a VLAN tag: its EtherType and its control field.
 pub const TAG: usize = 4;
 

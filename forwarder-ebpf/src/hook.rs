@@ -9,7 +9,7 @@ use forwarder_common::{
     reason::{Reason, Verdict},
 };
 
-use crate::maps::Family;
+use crate::{maps::Family, window::Window};
 
 /// A packet in the kernel, with what can be done to it there.
 pub trait Hook: Frame {
@@ -22,6 +22,9 @@ pub trait Hook: Frame {
 
     /// The program's context, for helpers.
     fn context(&self) -> *mut c_void;
+
+    /// The packet as it lies now, also after a helper has moved it.
+    fn window(&self) -> Window;
 
     /// Takes note of the frame's VLAN tag, which decides about its device.
     fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason>;

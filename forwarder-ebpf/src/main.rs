@@ -17,6 +17,7 @@ mod clients;
 mod error;
 mod fragment;
 mod hook;
+mod last;
 mod lookup;
 mod maps;
 mod open;

@@ -13,6 +13,7 @@ use forwarder_common::{
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
+    last::LastPacket,
     mapping::{Mapping, MappingKey},
     mss,
     network::Part,
@@ -245,6 +246,10 @@ pub static RULE_OPENED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Packets not sent on, by [`Reason`].
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+
+/// The last packet that each [`Reason`] has ended. For each CPU, so that none is half one and half another.
+#[map]
+pub static LAST: PerCpuArray<LastPacket> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 
 /// `bpf_jiffies64` and `bpf_ktime_get_ns` as the `clock` program last read them.
 #[map]

@@ -20,7 +20,7 @@ use forwarder_common::{
 use crate::{
     account, cache,
     hook::Hook,
-    lookup,
+    last, lookup,
     maps::{self, Family},
     plan::{self, Way},
 };
@@ -140,6 +140,7 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
             if let Ok(scratch) = maps::scratch() {
                 scratch.reason = reason;
                 account::refused(reason);
+                last::remember(hook, reason);
                 hook.jump(Stage::Answer.index(A::IPV6));
             }
             hook.refuse(Verdict::Drop)
@@ -151,6 +152,9 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
 #[inline(always)]
 fn refuse<H: Hook>(hook: &H, reason: Reason) -> i32 {
     account::refused(reason);
+    if reason.verdict() == Verdict::Drop {
+        last::remember(hook, reason);
+    }
     hook.refuse(reason.verdict())
 }
 

@@ -214,6 +214,11 @@ impl<const EGRESS: bool> Hook for SkbFrame<'_, EGRESS> {
         self.context.as_ptr()
     }
 
+    #[inline(always)]
+    fn window(&self) -> Window {
+        Window::new(self.context.data(), self.context.data_end())
+    }
+
     /// The outer tag of a frame is beside the packet, not in it: the bytes look untagged but are not. The
     /// VLAN device's own program gets the packet without it.
     #[inline(always)]

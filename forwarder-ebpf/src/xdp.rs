@@ -240,6 +240,11 @@ impl Hook for XdpFrame<'_> {
     }
 
     #[inline(always)]
+    fn window(&self) -> Window {
+        Window::new(self.context.data(), self.context.data_end())
+    }
+
+    #[inline(always)]
     fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason> {
         let Some(known) = tag else {
             return Ok(());

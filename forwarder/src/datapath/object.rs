@@ -72,7 +72,7 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 12] = [
+const PINNED: [&str; 13] = [
     "CACHE_STATE",
     "SHAPES",
     "DEVICES",
@@ -82,6 +82,7 @@ const PINNED: [&str; 12] = [
     "RULE_TRAFFIC",
     "RULE_OPENED",
     "REASONS",
+    "LAST",
     "XDP_STAGES",
     "TC_STAGES",
     "EGRESS_STAGES",

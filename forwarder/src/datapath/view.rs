@@ -10,6 +10,7 @@ use forwarder_common::{
     address::{V4, V6},
     cache::Cached,
     flow::{FlowEntry, FlowKey},
+    last::LastPacket,
     settings::Settings,
     stats::RuleTraffic,
 };
@@ -23,6 +24,7 @@ pub struct View {
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
+    pub(super) last: PerCpuArray<MapData, LastPacket>,
     pub(super) settings: Array<MapData, Settings>,
 }
 
@@ -42,6 +44,7 @@ impl View {
             rule_traffic: typed(ebpf, "RULE_TRAFFIC")?,
             rule_opened: typed(ebpf, "RULE_OPENED")?,
             reasons: typed(ebpf, "REASONS")?,
+            last: typed(ebpf, "LAST")?,
             settings: typed(ebpf, "SETTINGS")?,
         })
     }

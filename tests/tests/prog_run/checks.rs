@@ -1,5 +1,7 @@
 //! What a packet may come to: each check is of verdict, every byte, and everything counted.
 
+use std::net::IpAddr;
+
 use forwarder::datapath::TestRun;
 use forwarder_common::device::HANDOFF;
 use forwarder_common::reason::{Reason, Verdict};
@@ -111,7 +113,42 @@ impl Bench {
         let run = self.run(from, frame);
         *wanted.reasons.entry(reason.name()).or_default() += 1;
         assert_eq!(self.counted(), wanted, "counters of a refused packet");
+        if reason.verdict() == Verdict::Drop {
+            self.remembers(from, frame, reason);
+        }
         run
+    }
+
+    /// Asserts that the last packet known to have ended for `reason` is this one.
+    #[track_caller]
+    fn remembers(&self, from: Device, frame: &[u8], reason: Reason) {
+        let last = self.datapath.view().last_refused(reason);
+        let last = last.expect("reading a map").expect("an IP packet");
+        let is_tagged = matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]);
+        let ip = &frame[if is_tagged { 18 } else { 14 }..];
+        let is_ipv6 = ip[0] >> 4 == 6;
+        let (protocol, addresses) = if is_ipv6 {
+            (ip[6], &ip[8..40])
+        } else {
+            (ip[9], &ip[12..20])
+        };
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let remembered = [octets(last.source), octets(last.destination)].concat();
+        assert_eq!(
+            (last.protocol, remembered.as_slice()),
+            (protocol, addresses)
+        );
+        if !is_tagged {
+            assert_eq!(last.device, self.index(from), "where it was met");
+        }
+        let header = if is_ipv6 { 40 } else { 20 };
+        if let (6 | 17, Some(ports)) = (protocol, last.ports) {
+            let bytes = ports.map(u16::to_be_bytes).concat();
+            assert_eq!(bytes, ip[header..header + 4], "ports");
+        }
     }
 
     fn verdict_of(&self, verdict: Verdict) -> u32 {
