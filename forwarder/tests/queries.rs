@@ -57,6 +57,7 @@ impl Source for Daemon {
             verdict: Verdict::SlowPath,
             packets,
             explanation: "why".to_owned(),
+            ..DropReport::default()
         };
         Ok(vec![report("never", 0), report("often", 7)])
     }

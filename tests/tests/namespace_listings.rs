@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rstest::rstest;
 use serde_json::Value;
+use tests::netns::{Prefix, Wire};
 use tests::process::wait_until;
-use tests::responder::{Server, connect, echo, tcp_exchange};
+use tests::responder::{Server, connect, connect_within, echo, tcp_exchange};
 use tests::scenario::engines::{TC, XDP};
-use tests::scenario::{Engine, Forwarder, Rig, Rule, S0};
+use tests::scenario::{Engine, Forwarder, GatewayConfig, Mode, Rig, Rule, S0, binary, socket_in};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TCP: Rule = Rule::masquerade("over-tcp", "*:7", "195.228.245.1:7");
@@ -81,5 +82,69 @@ fn flows_are_picked_and_sorted(#[values(XDP, TC)] engine: Engine) -> Result<()> 
         .expect_err("no such rule");
     let sentence = "error: no rule is called `pop4`: `forwarder rules` lists them";
     assert!(format!("{refused:#}").contains(sentence), "{refused:#}");
+    Ok(())
+}
+
+/// Refuses everybody.
+const CLOSED: &str = "\
+[[forward]]
+name = \"closed\"
+listen = \"*:9\"
+to = \"195.228.245.1:9\"
+deny = [\"0.0.0.0/0\"]
+";
+
+#[rstest]
+fn a_drop_names_its_last_packet(#[values(Mode::Xdp, Mode::Tc)] mode: Mode) -> Result<()> {
+    let prefix = Prefix::unique();
+    let hosts = S0::build(&prefix, Wire::CABLE)?;
+    let directory = prefix.directory();
+    let config = GatewayConfig {
+        interfaces: vec![S0::DEVICE],
+        rules: vec![TCP],
+        ..GatewayConfig::default()
+    };
+    let text = config.to_toml(mode, &socket_in(&directory)) + CLOSED;
+    let forwarder = Forwarder::start_with(&hosts.gateway, binary()?, directory, &text)?;
+    let before = forwarder.query("drops --all")?;
+    let is_refused = |one: &&Value| one["reason"] == "client-refused";
+    let refused = before
+        .as_array()
+        .context("no list")?
+        .iter()
+        .find(is_refused);
+    assert_eq!(refused.context("not listed")?["last"], Value::Null);
+
+    connect_within(&hosts.client, S0::at_gateway(9), Duration::from_millis(200))
+        .expect_err("everybody is refused");
+    let drops = forwarder.query("drops")?;
+    let refused = drops.as_array().context("no list")?.iter().find(is_refused);
+    let refused = refused.context("not counted")?;
+    let last = &refused["last"];
+    assert_eq!(last["protocol"], "tcp");
+    assert_eq!(last["destination"], "203.0.113.5:9");
+    assert_eq!(last["interface"], "eth0");
+    let source = last["source"].as_str().context("no source")?;
+    let client = hosts.client.ip("addr show dev eth0")?;
+    let address = source.rsplit_once(':').context("no port")?.0;
+    assert!(
+        client.contains(&format!("inet {address}/")),
+        "{source}: {client}"
+    );
+    assert!(refused["rate"].as_f64() > Some(0.0), "{refused}");
+    assert!(
+        refused["advice"]
+            .as_str()
+            .is_some_and(|advice| advice.contains("`allow`"))
+    );
+    let listing = forwarder.listing("drops")?;
+    let line = listing
+        .lines()
+        .find(|line| line.contains(" client-refused "));
+    let line = line.context("no line")?;
+    assert!(
+        line.contains(&format!("tcp {source} -> 203.0.113.5:9 on eth0, ")),
+        "{line}"
+    );
     Ok(())
 }

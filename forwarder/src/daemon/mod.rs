@@ -9,6 +9,7 @@ mod log;
 mod metrics;
 mod privileges;
 mod published;
+mod rates;
 mod report;
 mod running;
 mod start;

@@ -1,6 +1,10 @@
 //! What the daemon tells on its control socket.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use forwarder_common::reason::{Reason, Verdict};
 
@@ -11,11 +15,11 @@ use super::{
 };
 use crate::{
     control::{FlowQuery, server},
-    datapath::{Clock, Entry, Flow, Key, RuleCount, ends},
+    datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ends},
     network,
     report::{
         self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus,
-        RuleReport, Status, Traffic,
+        LastPacket, RuleReport, Status, Traffic, advice,
     },
 };
 
@@ -68,20 +72,26 @@ impl server::Source for Running {
     }
 
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
-        let counts = self.view.reasons()?;
-        Ok(counts
-            .into_iter()
-            .map(|(reason, packets)| DropReport {
-                reason: reason.name().to_owned(),
-                verdict: match reason.verdict() {
-                    Verdict::Pass => report::Verdict::Pass,
-                    Verdict::SlowPath => report::Verdict::SlowPath,
-                    Verdict::Drop => report::Verdict::Drop,
-                },
-                packets,
-                explanation: reason.sentence().to_owned(),
+        let setup = self.published.setup()?;
+        let clock = self.published.figures().now();
+        let reasons = self.view.reasons()?;
+        let counts: Vec<u64> = reasons.iter().map(|(_, count)| *count).collect();
+        let rates = self.rates().of(Instant::now(), &counts);
+        let reasons = reasons.into_iter().zip(rates);
+        reasons
+            .map(|((reason, packets), rate)| {
+                let last = self.view.last_refused(reason)?;
+                Ok(DropReport {
+                    reason: reason.name().to_owned(),
+                    verdict: verdict(reason),
+                    packets,
+                    rate,
+                    last: last.first().map(|packet| setup.last(packet, &clock)),
+                    explanation: reason.sentence().to_owned(),
+                    advice: advice(reason).to_owned(),
+                })
             })
-            .collect())
+            .collect()
     }
 
     fn reload(&self) -> anyhow::Result<String> {
@@ -144,6 +154,25 @@ impl Setup {
         }
     }
 
+    fn last(&self, packet: &Refused, clock: &Clock) -> LastPacket {
+        let [source, destination] = match packet.ports {
+            Some([from, to]) => [(packet.source, from), (packet.destination, to)]
+                .map(|end| SocketAddr::from(end).to_string()),
+            None => [packet.source, packet.destination].map(|address| IpAddr::to_string(&address)),
+        };
+        LastPacket {
+            protocol: match packet.protocol {
+                1 | 58 => "icmp".to_owned(),
+                6 | 17 => protocol(packet.protocol).to_owned(),
+                other => format!("protocol {other}"),
+            },
+            source,
+            destination,
+            interface: self.network.name(packet.device).unwrap_or("?").to_owned(),
+            seconds_ago: seconds(clock.since(packet.at as u32)),
+        }
+    }
+
     fn direction(&self, key: &Key, entry: &Entry, arrives: u32) -> Direction {
         let (source, destination) = ends(key);
         Direction {
@@ -157,6 +186,14 @@ impl Setup {
                 _ => self.network.name(arrives).unwrap_or("?").to_owned(),
             },
         }
+    }
+}
+
+fn verdict(reason: Reason) -> report::Verdict {
+    match reason.verdict() {
+        Verdict::Pass => report::Verdict::Pass,
+        Verdict::SlowPath => report::Verdict::SlowPath,
+        Verdict::Drop => report::Verdict::Drop,
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     RunOptions,
     metrics::{Endpoint, Exporter},
     published::Published,
+    rates::Rates,
     start,
 };
 use crate::{
@@ -37,6 +38,8 @@ pub(super) struct Running {
     pub(super) view: Arc<View>,
     pub(super) published: Arc<Published>,
     pub(super) metrics: Endpoint,
+    /// Of reasons.
+    pub(super) rates: Mutex<Rates>,
 }
 
 /// What changes while the daemon runs.
@@ -68,6 +71,7 @@ impl Running {
             }),
             view: datapath.view(),
             published,
+            rates: Mutex::default(),
             state: Mutex::new(State {
                 config: Arc::new(config),
                 datapath,
@@ -132,8 +136,14 @@ impl Running {
         let clock = state.datapath.clock(self.hz)?;
         let swept = state.sweep(&clock)?;
         self.published.publish_sweep(swept, clock, began);
+        let counts = state.told.iter().map(|(_, count)| *count).collect();
+        self.rates().note(Instant::now(), counts);
         self.published.publish_setup(state.setup()?);
         Ok(())
+    }
+
+    pub(super) fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the programs say in words, to be written to the log.

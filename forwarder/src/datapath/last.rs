@@ -1,6 +1,9 @@
 //! The last packet that each reason has ended, read.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use forwarder_common::{last::LastPacket, reason::Reason};
 
@@ -24,14 +27,16 @@ pub struct Refused {
 }
 
 impl View {
-    /// The last packet that ended for `reason`, if one has and it was an IP packet.
+    /// The last IP packet of each CPU that ended for `reason`, the latest first. Which of two in one jiffy came first
+    /// is not known.
     ///
     /// # Errors
     /// The kernel refuses to read a map.
-    pub fn last_refused(&self, reason: Reason) -> anyhow::Result<Option<Refused>> {
+    pub fn last_refused(&self, reason: Reason) -> anyhow::Result<Vec<Refused>> {
         let per_cpu = self.last.get(&(reason as u32), 0)?;
-        let last = per_cpu.iter().max_by_key(|last| last.at);
-        Ok(last.and_then(read))
+        let mut packets: Vec<Refused> = per_cpu.iter().filter_map(read).collect();
+        packets.sort_by_key(|packet| Reverse(packet.at));
+        Ok(packets)
     }
 }
 

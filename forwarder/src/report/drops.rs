@@ -1,7 +1,7 @@
 //! `forwarder drops`.
 
 use super::table::{Side, Table};
-use super::{DropReport, Render, human};
+use super::{DropReport, LastPacket, Render, human};
 
 impl Render for [DropReport] {
     fn render(&self) -> String {
@@ -10,27 +10,42 @@ impl Render for [DropReport] {
         }
         let columns = [
             ("PACKETS", Side::Right),
+            ("RATE", Side::Right),
             ("VERDICT", Side::Left),
             ("REASON", Side::Left),
-            ("MEANING", Side::Left),
+            ("LAST PACKET", Side::Left),
+            ("MEANING, AND WHAT TO DO", Side::Left),
         ];
         let mut table = Table::new(columns);
         for one in self {
-            let verdict = one.verdict.as_str().to_owned();
             table.row([
                 human::count(one.packets),
-                verdict,
+                human::rate(one.rate),
+                one.verdict.as_str().to_owned(),
                 one.reason.clone(),
-                one.explanation.clone(),
+                one.last.as_ref().map_or_else(|| "-".to_owned(), packet),
+                format!("{} {}", one.explanation, one.advice),
             ]);
         }
         table.render()
     }
 }
 
+/// `tcp 198.51.100.7:40000 -> 203.0.113.5:110 on eth0, 3s ago`.
+pub(crate) fn packet(last: &LastPacket) -> String {
+    format!(
+        "{} {} -> {} on {}, {} ago",
+        last.protocol,
+        last.source,
+        last.destination,
+        last.interface,
+        human::duration(last.seconds_ago)
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{DropReport, Render, Verdict};
+    use super::super::{DropReport, LastPacket, Render, Verdict};
 
     #[test]
     fn lines_are_aligned() {
@@ -38,14 +53,29 @@ mod tests {
             reason: reason.to_owned(),
             verdict,
             packets,
-            explanation: "something".to_owned(),
+            explanation: "Something.".to_owned(),
+            advice: "Do it.".to_owned(),
+            ..DropReport::default()
         };
         let drops = [
             report("not-ours", Verdict::Pass, 1_234),
-            report("no-port", Verdict::Drop, 7),
+            DropReport {
+                rate: 12.34,
+                last: Some(LastPacket {
+                    protocol: "udp".to_owned(),
+                    source: "198.51.100.7:5".to_owned(),
+                    destination: "203.0.113.5:53".to_owned(),
+                    interface: "eth0".to_owned(),
+                    seconds_ago: 61,
+                }),
+                ..report("no-port", Verdict::Drop, 7)
+            },
         ];
-        let expected = "PACKETS  VERDICT  REASON    MEANING\n  1,234  pass     not-ours  something\n      \
-                        7  drop     no-port   something\n";
+        let expected = "\
+PACKETS  RATE  VERDICT  REASON    LAST PACKET                                              MEANING, AND WHAT TO DO
+  1,234   0/s  pass     not-ours  -                                                        Something. Do it.
+      7  12/s  drop     no-port   udp 198.51.100.7:5 -> 203.0.113.5:53 on eth0, 1m 1s ago  Something. Do it.
+";
         assert_eq!(drops.render(), expected);
     }
 

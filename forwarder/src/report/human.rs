@@ -17,8 +17,17 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// `0/s`, `0.3/s`, `12/s`, `1,234/s`.
+pub(crate) fn rate(rate: f64) -> String {
+    if rate > 0.0 && rate < 9.95 {
+        // What is hardly ever is not never.
+        return format!("{:.1}/s", rate.max(0.1));
+    }
+    format!("{}/s", count(rate.max(0.0).round() as u64))
+}
+
 /// `1,234,567`.
-pub(super) fn count(count: u64) -> String {
+pub(crate) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -31,7 +40,7 @@ pub(super) fn count(count: u64) -> String {
 }
 
 /// The two largest units: `5d`, `1h 5m`, `42s`.
-pub(super) fn duration(seconds: u64) -> String {
+pub(crate) fn duration(seconds: u64) -> String {
     const UNITS: [(u64, &str); 4] = [(86400, "d"), (3600, "h"), (60, "m"), (1, "s")];
     let largest = UNITS
         .iter()
@@ -64,6 +73,17 @@ mod tests {
     #[case(u64::MAX, "16 EiB")]
     fn bytes(#[case] number: u64, #[case] expected: &str) {
         assert_eq!(super::bytes(number), expected);
+    }
+
+    #[rstest]
+    #[case(0.0, "0/s")]
+    #[case(-1.0, "0/s")]
+    #[case(0.001, "0.1/s")]
+    #[case(9.94, "9.9/s")]
+    #[case(9.96, "10/s")]
+    #[case(1234.5, "1,235/s")]
+    fn rate(#[case] number: f64, #[case] expected: &str) {
+        assert_eq!(super::rate(number), expected);
     }
 
     #[rstest]

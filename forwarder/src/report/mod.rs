@@ -3,15 +3,17 @@
 //!
 //! All counters count since the maps were made, not since the daemon started.
 
-mod drops;
+mod advice;
+pub(crate) mod drops;
 mod flows;
-mod human;
+pub(crate) mod human;
 mod rules;
 mod status;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
+pub use advice::advice;
 pub(crate) use human::bytes;
 
 /// Something a person can read, as lines that end with a newline.
@@ -208,7 +210,7 @@ pub struct Direction {
 }
 
 /// One reason of `forwarder drops`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DropReport {
     /// Its name.
     pub reason: String,
@@ -216,12 +218,36 @@ pub struct DropReport {
     pub verdict: Verdict,
     /// How many there were.
     pub packets: u64,
-    /// What it means and what to do about it.
+    /// How many a second, over half a minute at most.
+    #[serde(default)]
+    pub rate: f64,
+    /// The last one, of those that were dropped.
+    #[serde(default)]
+    pub last: Option<LastPacket>,
+    /// What it means.
     pub explanation: String,
+    /// What to do about it.
+    #[serde(default)]
+    pub advice: String,
+}
+
+/// A packet that was dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastPacket {
+    /// `tcp`, `udp`, `icmp` or a protocol number.
+    pub protocol: String,
+    /// `ADDR:PORT`, or `ADDR` where there is no port.
+    pub source: String,
+    /// Likewise.
+    pub destination: String,
+    /// The device that it was on.
+    pub interface: String,
+    /// Since it was met.
+    pub seconds_ago: u64,
 }
 
 /// What becomes of a packet that is not sent on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The kernel gets it, untouched.
@@ -229,6 +255,7 @@ pub enum Verdict {
     /// The slow path tries.
     SlowPath,
     /// It ends here.
+    #[default]
     Drop,
 }
 
