@@ -7,6 +7,7 @@ use std::{
 };
 
 use forwarder_common::{ABI, tcp::State};
+use tracing::info;
 
 use super::{
     describe,
@@ -191,11 +192,15 @@ impl Endpoint {
         }
     }
 
-    /// Serves what was taken at the start.
+    /// Serves what was taken at the start, if anything was.
     ///
     /// # Errors
     /// There can be no further thread.
-    pub(super) fn serve(&self, listener: Listener) -> Result<(), MetricsError> {
+    pub(super) fn serve(&self, listener: Option<Listener>) -> Result<(), MetricsError> {
+        let Some(listener) = listener else {
+            return Ok(());
+        };
+        info!("metrics are on http://{}/metrics", listener.address());
         let server = listener.serve(Arc::clone(&self.source) as Arc<dyn Source>)?;
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
         Ok(())

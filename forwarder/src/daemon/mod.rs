@@ -68,10 +68,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let running = started.running;
     // Threads that are there already would keep them.
     privileges::drop_others().context("cannot give up capabilities")?;
-    if let Some(listener) = started.metrics {
-        info!("metrics are on http://{}/metrics", listener.address());
-        running.metrics.serve(listener)?;
-    }
+    running.metrics.serve(started.metrics)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(started.control, running.clone(), async {
         let _ = stopped.await;
