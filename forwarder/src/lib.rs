@@ -9,3 +9,4 @@ pub mod doctor;
 pub mod metrics;
 pub mod network;
 pub mod report;
+pub mod top;

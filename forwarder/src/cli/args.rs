@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
@@ -42,6 +43,8 @@ pub(super) enum Command {
     /// Show why packets were not forwarded
     #[command(after_help = "Example: forwarder drops --all")]
     Drops(DropsArgs),
+    /// Watch rules, flows and drops with their rates
+    Top(TopArgs),
     /// Make the running forwarder read its file again; a bad file changes nothing
     #[command(after_help = "Example: forwarder check && sudo forwarder reload")]
     Reload(SocketArgs),
@@ -173,6 +176,34 @@ pub(super) struct FlowsArgs {
 /// The names of the states, in whatever case.
 fn states() -> PossibleValuesParser {
     State::ALL.map(State::name).into()
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  forwarder top
+  forwarder top --interval 5s
+  forwarder top --json | jq '.rules[] | {name, packets, bits}'")]
+pub(super) struct TopArgs {
+    /// How often to look, from 100ms to 1h; less often where many flows make it slow
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+    /// Look twice, an interval apart, print what there is and end
+    #[arg(long)]
+    pub once: bool,
+    /// The same as JSON: rates a second, bytes, seconds
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub socket: SocketArgs,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+    match humantime::parse_duration(text) {
+        Ok(interval) if range.contains(&interval) => Ok(interval),
+        _ => Err("expected a duration from 100ms to 1h such as 2s".to_owned()),
+    }
 }
 
 #[derive(Args, Debug)]

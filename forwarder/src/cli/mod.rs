@@ -6,6 +6,7 @@ mod flows;
 mod output;
 mod query;
 mod run;
+mod top;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Rules(args) => query::rules(&args),
         Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
+        Command::Top(args) => top::top(&args),
         Command::Reload(args) => {
             let sentence: String = query::ask(&args, Request::Reload)?;
             output::line(&sentence)

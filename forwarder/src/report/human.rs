@@ -17,6 +17,19 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// `0 b/s`, `1.5 kb/s`, `12 Mb/s`: at most three digits.
+pub(crate) fn bits(rate: f64) -> String {
+    const UNITS: [&str; 6] = ["b/s", "kb/s", "Mb/s", "Gb/s", "Tb/s", "Pb/s"];
+    let mut value = rate.max(0.0);
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if unit > 0 && value < 9.95 { 1 } else { 0 };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
 /// `0/s`, `0.3/s`, `12/s`, `1,234/s`.
 pub(crate) fn rate(rate: f64) -> String {
     if rate > 0.0 && rate < 9.95 {
@@ -73,6 +86,16 @@ mod tests {
     #[case(u64::MAX, "16 EiB")]
     fn bytes(#[case] number: u64, #[case] expected: &str) {
         assert_eq!(super::bytes(number), expected);
+    }
+
+    #[rstest]
+    #[case(0.0, "0 b/s")]
+    #[case(999.4, "999 b/s")]
+    #[case(1536.0, "1.5 kb/s")]
+    #[case(12_345_678.0, "12 Mb/s")]
+    #[case(999_500.0, "1.0 Mb/s")]
+    fn bits(#[case] number: f64, #[case] expected: &str) {
+        assert_eq!(super::bits(number), expected);
     }
 
     #[rstest]
