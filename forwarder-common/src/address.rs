@@ -23,6 +23,9 @@ pub trait Address: Copy + Eq + Debug + Default + 'static {
     /// A 32-bit digest for choosing among backends and pool addresses.
     fn digest(self) -> u32;
 
+    /// Products with odd `factors`, added up: what a hash by multiplication takes its upper bits from.
+    fn scatter(self, factors: [u64; 2]) -> u64;
+
     /// True for the address of zeros, which stands for "any" in listener keys.
     fn is_unspecified(self) -> bool;
 
@@ -95,6 +98,11 @@ impl Address for V4 {
     #[inline(always)]
     fn digest(self) -> u32 {
         self.0
+    }
+
+    #[inline(always)]
+    fn scatter(self, factors: [u64; 2]) -> u64 {
+        u64::from(self.0).wrapping_mul(factors[0])
     }
 
     #[inline(always)]
@@ -195,6 +203,13 @@ impl Address for V6 {
     fn digest(self) -> u32 {
         let [a, b, c, d] = self.0;
         a ^ b.rotate_left(8) ^ c.rotate_left(16) ^ d
+    }
+
+    #[inline(always)]
+    fn scatter(self, factors: [u64; 2]) -> u64 {
+        let [a, b, c, d] = self.0.map(u64::from);
+        let prefix = (b << 32 | a).wrapping_mul(factors[0]);
+        prefix.wrapping_add((d << 32 | c).wrapping_mul(factors[1]))
     }
 
     #[inline(always)]

@@ -50,14 +50,17 @@ impl Macs {
         self.0[0] == device.0[0] && (self.0[1] ^ device.0[1]) & half == 0
     }
 
-    /// A digest of the way a packet came in by: device, last router, and the MAC it was sent to. A client
-    /// who moves to another router or device, and a frame that was meant for another host, are both
-    /// noticed by comparing one word.
+    /// A digest of the way a packet came in by, and of a stamp that is counted up when what is known of ways grows
+    /// old: device, last router, and the MAC it was sent to. A client who moves to another router or device, a frame
+    /// that was meant for another host, and a change of the network are all noticed by comparing one word. Never 0.
     #[inline(always)]
-    pub const fn arrival_mark(self, ingress: u32) -> u32 {
+    pub const fn proof(self, ingress: u32, stamp: u32) -> u32 {
         let [a, b, c] = self.0;
-        // 2^32 divided by the golden ratio: neighbouring device indices differ in every byte.
-        ingress.wrapping_mul(0x9e37_79b1) ^ a ^ b.rotate_left(7) ^ c.rotate_left(13)
+        // 2^32 divided by the golden ratio, and a factor of MurmurHash3's finalizer: neighbouring numbers differ in
+        // every byte.
+        let numbers = ingress.wrapping_mul(0x9e37_79b1) ^ stamp.wrapping_mul(0x85eb_ca6b);
+        let digest = numbers ^ a ^ b.rotate_left(7) ^ c.rotate_left(13);
+        if digest == 0 { 1 } else { digest }
     }
 }
 
@@ -87,24 +90,26 @@ mod tests {
     }
 
     #[test]
-    fn arrival_marks_tell_devices_and_routers_apart() {
-        let mark = Macs::new(OWN, ROUTER).arrival_mark(3);
-        assert_ne!(mark, Macs::new(OWN, ROUTER).arrival_mark(4));
+    fn proofs_tell_devices_routers_and_stamps_apart() {
+        let proof = Macs::new(OWN, ROUTER).proof(3, 9);
+        assert_ne!(proof, Macs::new(OWN, ROUTER).proof(4, 9));
+        assert_ne!(proof, Macs::new(OWN, ROUTER).proof(3, 10));
         for octet in 0..6 {
             let mut other = ROUTER;
             other[octet] ^= 1;
             assert_ne!(
-                mark,
-                Macs::new(OWN, other).arrival_mark(3),
+                proof,
+                Macs::new(OWN, other).proof(3, 9),
                 "source octet {octet}"
             );
             let mut other = OWN;
             other[octet] ^= 1;
             assert_ne!(
-                mark,
-                Macs::new(other, ROUTER).arrival_mark(3),
+                proof,
+                Macs::new(other, ROUTER).proof(3, 9),
                 "destination octet {octet}"
             );
         }
+        assert_eq!(Macs::default().proof(0, 0), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     checksum::Delta,
-    flow::{FlowKey, Rewrite},
+    flow::{Change, FlowKey, Rewrite},
     frame::{self, Frame, Transport},
     network::{Header, Message, Network},
     parse::{Facts, IDENTIFIER, Link, Packet, TCP, UDP},
@@ -135,11 +135,11 @@ fn inner_ip<A: Network, F: Frame>(frame: &F, offset: usize) -> Result<*mut u8, R
 
 impl<A: Network> Inner<A> {
     /// Writes `rewrite` in reverse into the inner transport header, and returns the change of the sum over
-    /// all that was written.
+    /// all that was written. `inside` is what the rewrite does to checksums.
     #[inline(always)]
-    pub(crate) fn write_segment(&self, rewrite: &Rewrite<A>) -> Delta {
+    pub(crate) fn write_segment(&self, rewrite: &Rewrite<A>, inside: Change) -> Delta {
         let (source, destination) = (rewrite.destination_port_be, rewrite.source_port_be);
-        let mut covered = rewrite.addresses.then(rewrite.ports);
+        let mut covered = inside.addresses.then(inside.ports);
         match self.transport {
             Transport::Echo | Transport::EchoReply => {
                 let identifier = match self.transport {
@@ -149,7 +149,7 @@ impl<A: Network> Inner<A> {
                 // SAFETY: `parse` bounds-checked eight bytes.
                 unsafe { frame::write_field(self.segment, IDENTIFIER, identifier) };
                 if !A::ICMP_PSEUDO_HEADER {
-                    covered = rewrite.ports;
+                    covered = inside.ports;
                 }
             }
             _ => {
@@ -159,7 +159,7 @@ impl<A: Network> Inner<A> {
                 unsafe { frame::write_field(self.segment, 2, destination) };
             }
         }
-        let mut change = rewrite.ports;
+        let mut change = inside.ports;
         if let Some(field) = self.checksum {
             // SAFETY: `parse` bounds-checked it.
             let old: u16 = unsafe { frame::read(field) };

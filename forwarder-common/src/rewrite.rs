@@ -3,7 +3,7 @@
 use crate::{
     checksum::Delta,
     ethernet::Macs,
-    flow::Rewrite,
+    flow::{Change, Rewrite},
     frame::{self, Frame, Transport},
     icmp::{Inner, OUTER_CHECKSUM},
     network::Network,
@@ -32,7 +32,8 @@ impl Hop {
     }
 }
 
-/// Writes new MACs, addresses, ports, hop limit and checksums into `packet`, which was parsed from `frame`.
+/// Writes new MACs, addresses, ports, hop limit and checksums into `packet`, which was parsed from `frame`. `change` is
+/// what `rewrite` does to checksums of such packets.
 ///
 /// Nothing here can fail: every byte was bounds-checked while parsing. The transport checksum comes last
 /// because updating it may move the frame.
@@ -41,6 +42,7 @@ pub fn apply<A: Network, F: Frame>(
     frame: &mut F,
     packet: &Packet<A>,
     rewrite: &Rewrite<A>,
+    change: Change,
     hop: Hop,
 ) {
     let forwarded = hop.apply(packet);
@@ -50,12 +52,12 @@ pub fn apply<A: Network, F: Frame>(
             packet.ip,
             rewrite.source,
             rewrite.destination,
-            rewrite.addresses,
+            change.addresses,
             forwarded,
         )
     };
     let segment = packet.segment;
-    let mut addresses = rewrite.addresses;
+    let mut addresses = change.addresses;
     match packet.transport {
         Transport::Tcp | Transport::Udp => {
             // SAFETY: `parse` bounds-checked both ports.
@@ -80,7 +82,7 @@ pub fn apply<A: Network, F: Frame>(
         packet.transport,
         packet.transport_offset + packet.transport.checksum_offset(),
         addresses,
-        rewrite.ports,
+        change.ports,
     );
 }
 
@@ -96,6 +98,7 @@ pub fn apply_error<A: Network, F: Frame>(
     hop: Hop,
 ) {
     let forwarded = hop.apply(packet);
+    let inside = rewrite.change(&packet.key);
     let source = if rewrite.source == packet.key.source {
         inner.outer_source
     } else {
@@ -113,12 +116,12 @@ pub fn apply_error<A: Network, F: Frame>(
             inner.ip,
             rewrite.destination,
             rewrite.source,
-            rewrite.addresses,
+            inside.addresses,
             false,
         )
     };
-    let segment = inner.write_segment(rewrite);
-    let change = rewrite.addresses.then(header).then(segment);
+    let segment = inner.write_segment(rewrite, inside);
+    let change = inside.addresses.then(header).then(segment);
     let pseudo = if A::ICMP_PSEUDO_HEADER {
         outer
     } else {

@@ -36,8 +36,7 @@ pub fn forwarded<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>
 /// Counts a packet that is sent on but is none of the connection's own: an ICMP error about it.
 #[inline(always)]
 pub fn carried<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>) {
-    flow.packets += 1;
-    flow.bytes += u64::from(packet.length);
+    flow.count(1, u64::from(packet.length));
     traffic::<H>(flow.rule, flow.is_original(), packet.length);
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use forwarder_common::{
-    cache::{CacheState, Cached, FRESH},
+    cache::{Cached, FRESH, IN_USE, Pending},
     flow::{FlowEntry, FlowKey},
     frame::Transport,
     parse::Packet,
@@ -19,6 +19,9 @@ use crate::{
     pipeline,
 };
 
+/// Of so many packets of a flow one tries to have a place that another flow has.
+const PATIENCE: u32 = 8;
+
 /// Sends a plain packet if its flow is in the cache. Else nothing has happened.
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(
@@ -29,127 +32,145 @@ pub fn run<H: Hook, A: Family>(
     if packet.hops <= 1 || packet.flags.changes_state() {
         return None;
     }
-    let state = CACHE_STATE.get(0)?;
-    let cached = place::<A>(state, &packet.key)?;
+    let (cached, pending) = place::<A>(&packet.key)?;
     let now = pipeline::now() as u32;
     let known = cached.key == packet.key
-        && cached.arrival == packet.macs
-        && cached.ingress == hook.ingress()
-        && serves(cached, now, stamp(settings, state))
+        && cached.proof == packet.macs.proof(hook.ingress(), stamp(settings))
+        && is_fresh(pending, now)
         && packet.length <= u32::from(cached.route.mtu);
     if !known {
         return None;
     }
-    rewrite::apply(hook, packet, &cached.rewrite, Hop::Next(cached.route.macs));
-    cached.packets += 1;
-    cached.bytes += u64::from(packet.length);
-    cached.last_seen = now;
+    let next = Hop::Next(cached.route.macs);
+    rewrite::apply(hook, packet, &cached.rewrite, cached.change, next);
+    pending.packets += 1;
+    pending.bytes += u64::from(packet.length);
+    pending.last_seen = now;
     account::traffic::<H>(cached.rule, cached.is_reply == 0, packet.length);
     Some(hook.send(&cached.route))
 }
 
 /// Notes the flow of a packet that is about to be sent by `flow`'s route, so that the next one goes the short way.
-/// What the place had counted goes to the entry it belongs to. A flow in use keeps its place.
+/// What the place had counted goes to the entry it belongs to. A flow in use keeps its place. `stamp` is what
+/// [`stamp`] gave before the flow was looked up, so that a flow which has ended since is noted in vain.
 #[inline(always)]
 pub fn note<H: Hook, A: Family>(
     hook: &H,
     packet: &Packet<A>,
     flow: &mut FlowEntry<A>,
-    settings: &Settings,
+    stamp: u32,
     now: u64,
 ) {
-    let Some(state) = CACHE_STATE.get(0) else {
+    let Some((cached, pending)) = place::<A>(&packet.key) else {
         return;
     };
-    let Some(cached) = place::<A>(state, &packet.key) else {
-        return;
-    };
-    let stamp = stamp(settings, state);
     if cached.key == packet.key {
-        settle(cached, flow);
-    } else if serves(cached, now as u32, stamp) {
+        settle(pending, flow);
+    } else if cached.proof != 0 && flow.packets_low % PATIENCE != 0 {
+        // It has no look at what is counted there, which is far away where there are many flows.
         return;
-    } else if cached.packets != 0
+    } else if pending.stamp == stamp && is_in_use(pending, now as u32) {
+        return;
+    } else if pending.packets != 0
         && let Some(other) = lookup::entry(&cached.key)
     {
-        settle(cached, other);
+        settle(pending, other);
     }
-    if !may_be_short(packet, flow, settings) {
-        cached.stamp = 0;
+    if !may_be_short(packet, flow) {
+        cached.proof = 0;
         return;
     }
-    cached.key = packet.key;
-    cached.stamp = stamp;
-    cached.since = now as u32;
-    cached.arrival = packet.macs;
-    cached.ingress = hook.ingress();
-    cached.rewrite = flow.rewrite;
-    cached.route = flow.route;
-    cached.bytes = 0;
-    cached.packets = 0;
-    cached.rule = flow.rule;
-    cached.created = flow.created;
-    cached.is_reply = u32::from(!flow.is_original());
+    *cached = Cached {
+        key: packet.key,
+        proof: packet.macs.proof(hook.ingress(), stamp),
+        rewrite: flow.rewrite,
+        change: flow.rewrite.change(&packet.key),
+        route: flow.route,
+        rule: flow.rule,
+        is_reply: u32::from(!flow.is_original()),
+    };
+    *pending = Pending {
+        bytes: 0,
+        packets: 0,
+        last_seen: now as u32,
+        since: now as u32,
+        created: flow.created,
+        stamp,
+        padding: 0,
+    };
 }
 
 /// Whether the next packet of `flow` can do without the rest of the pipeline.
 #[inline(always)]
-fn may_be_short<A: Family>(packet: &Packet<A>, flow: &FlowEntry<A>, settings: &Settings) -> bool {
+fn may_be_short<A: Family>(packet: &Packet<A>, flow: &FlowEntry<A>) -> bool {
     // Until the client has completed the handshake, every packet of its may do so.
     let is_open =
         packet.transport == Transport::Udp || !flow.is_original() || flow.seen.has(Seen::CONFIRMED);
-    is_open && flow.is_forwarded() && flow.route.generation == settings.generation
+    is_open && flow.is_forwarded() && flow.proof != 0
 }
 
 /// What the cache says of flows is no longer so: some tuple is another flow's now.
 #[inline(always)]
 pub fn forget_all() {
-    if let Some(state) = CACHE_STATE.get_ptr_mut(0) {
-        // SAFETY: a live map value.
-        let epoch = unsafe { &raw mut (*state).epoch };
-        // SAFETY: the helper takes no argument.
-        let cpu = unsafe { bpf_get_smp_processor_id() };
-        // SAFETY: as above.
-        let value = unsafe { epoch.read_volatile() };
-        // Not atomic: of two CPUs at the same moment the second one's raise hides the first one's, but it differs
-        // from it, so what was noted between the two is no longer so either.
-        // SAFETY: as above.
-        unsafe { epoch.write_volatile(value + 1 + u64::from(cpu)) };
-    }
+    let state = CACHE_STATE.pointer();
+    // SAFETY: a live record.
+    let epoch = unsafe { &raw mut (*state).epoch };
+    // SAFETY: the helper takes no argument.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    // SAFETY: a live map value.
+    let value = unsafe { epoch.read_volatile() };
+    // Not atomic: of two CPUs at the same moment the second one's raise hides the first one's, but it differs
+    // from it, so what was noted between the two is no longer so either.
+    // SAFETY: as above.
+    unsafe { epoch.write_volatile(value + 1 + u64::from(cpu)) };
 }
 
-/// Adds what `cached` has counted to its flow's entry.
+/// Adds what is pending to its flow's entry.
 #[inline(always)]
-fn settle<A: Family>(cached: &mut Cached<A>, flow: &mut FlowEntry<A>) {
-    if cached.packets != 0 && cached.created == flow.created {
-        flow.packets += u64::from(cached.packets);
-        flow.bytes += cached.bytes;
-        if (flow.last_seen.wrapping_sub(cached.last_seen) as i32) < 0 {
-            flow.last_seen = cached.last_seen;
+fn settle<A: Family>(pending: &mut Pending, flow: &mut FlowEntry<A>) {
+    if pending.packets != 0 && pending.created == flow.created {
+        flow.count(pending.packets, pending.bytes);
+        if (flow.last_seen.wrapping_sub(pending.last_seen) as i32) < 0 {
+            flow.last_seen = pending.last_seen;
         }
     }
-    cached.packets = 0;
-    cached.bytes = 0;
+    pending.packets = 0;
+    pending.bytes = 0;
 }
 
 #[inline(always)]
-fn serves<A>(cached: &Cached<A>, now: u32, stamp: u32) -> bool {
-    cached.stamp == stamp && now.wrapping_sub(cached.since) < FRESH
+fn is_fresh(pending: &Pending, now: u32) -> bool {
+    now.wrapping_sub(pending.since) < FRESH
 }
 
-/// Both only ever rise, so no sum comes twice before one of them wraps.
 #[inline(always)]
-fn stamp(settings: &Settings, state: &CacheState) -> u32 {
-    settings.generation.wrapping_add(state.epoch as u32)
+fn is_in_use(pending: &Pending, now: u32) -> bool {
+    now.wrapping_sub(pending.last_seen) < IN_USE
+}
+
+/// Under what places serve now. Generation and epoch only ever rise, so no sum comes twice before one of them wraps.
+#[inline(always)]
+pub fn stamp(settings: &Settings) -> u32 {
+    // SAFETY: a reference, read as the volatile value that userspace makes it.
+    let generation = unsafe { (&raw const settings.generation).read_volatile() };
+    generation.wrapping_add(CACHE_STATE.get().epoch as u32)
 }
 
 /// This CPU's place for `key`.
 #[inline(always)]
-fn place<A: Family>(state: &CacheState, key: &FlowKey<A>) -> Option<&'static mut Cached<A>> {
-    let bits = state.bits as u32;
+fn place<A: Family>(
+    key: &FlowKey<A>,
+) -> Option<(&'static mut Cached<A>, &'static mut Pending)> {
+    let bits = CACHE_STATE.get().bits as u32;
     // SAFETY: the helper takes no argument.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let place = A::CACHE.get_ptr_mut((cpu << bits) + Cached::place(key, bits))?;
+    let index = (cpu << bits) + Cached::place(key, bits);
+    let (place, pending) = (
+        A::CACHE.get_ptr_mut(index)?,
+        A::PENDING.get_ptr_mut(index)?,
+    );
     // SAFETY: a live map value, which only this CPU writes; userspace reads it.
-    Some(unsafe { &mut *place })
+    let place = unsafe { &mut *place };
+    // SAFETY: as above.
+    Some((place, unsafe { &mut *pending }))
 }

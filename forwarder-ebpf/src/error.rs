@@ -14,7 +14,7 @@ use crate::{
     account, clients,
     hook::Hook,
     lookup,
-    maps::{self, Family},
+    maps::{self, Family, SETTINGS},
     pipeline,
     plan::{self, Way},
     route,
@@ -25,7 +25,7 @@ use crate::{
 #[inline(always)]
 pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let header: Header<A> = parse::header(hook, link)?;
-    let settings = pipeline::settings()?;
+    let settings = SETTINGS.get();
     let (packet, inner) = match icmp::parse(hook, link, &header) {
         // About none of ours, but an outbound rule may have to refuse it.
         Err(Reason::NoRule) if leaves(hook, &header, settings) => {

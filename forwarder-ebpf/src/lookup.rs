@@ -151,10 +151,8 @@ fn usable<A: Family>(flow: &'static mut FlowEntry<A>) -> Result<&'static mut Flo
 
 /// Whether the frame is for this host. One that is not must not move or remove the flow whose tuple it has.
 #[inline(always)]
-fn is_ours<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &FlowEntry<A>) -> bool {
-    H::EGRESS
-        || packet.macs.arrival_mark(hook.ingress()) == flow.arrival
-        || route::check_addressee(hook, packet).is_ok()
+fn is_ours<H: Hook, A: Family>(hook: &H, packet: &Packet<A>) -> bool {
+    H::EGRESS || route::check_addressee(hook, packet).is_ok()
 }
 
 /// Whether `packet` begins anew on the tuple of a connection that has ended; the old flow is then gone, and
@@ -167,7 +165,7 @@ fn reopens<H: Hook, A: Family>(
     table: Table,
 ) -> bool {
     let begins = packet.flags.opens() || flow.has(ENDED) && packet.transport != Transport::Tcp;
-    if !begins || !flow.is_original() || !is_ours(hook, packet, flow) {
+    if !begins || !flow.is_original() || !is_ours(hook, packet) {
         return false;
     }
     let reply_key = flow.other_key(packet.key.protocol);
@@ -193,7 +191,7 @@ fn complete<H: Hook, A: Family>(
     packet: &Packet<A>,
     flow: &'static mut FlowEntry<A>,
 ) -> &'static mut FlowEntry<A> {
-    if !flow.is_original() || !packet.flags.acknowledges() || !is_ours(hook, packet, flow) {
+    if !flow.is_original() || !packet.flags.acknowledges() || !is_ours(hook, packet) {
         return flow;
     }
     let reply_key = flow.other_key(packet.key.protocol);

@@ -16,6 +16,7 @@ mod clamp;
 mod clients;
 mod error;
 mod fragment;
+mod front;
 mod hook;
 mod last;
 mod lookup;

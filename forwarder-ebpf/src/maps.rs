@@ -1,5 +1,7 @@
 //! The maps. Sizes marked "placeholder" are set from the configuration before loading.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_fib_lookup},
     macros::map,
@@ -8,7 +10,7 @@ use aya_ebpf::{
 use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
-    cache::{CacheState, Cached},
+    cache::{CacheState, Cached, Pending},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
@@ -27,6 +29,35 @@ use forwarder_common::{
     stage::Stage,
     stats::RuleTraffic,
 };
+
+/// One record that programs reach by its address instead of by a look-up: a table of one entry all the same to the
+/// kernel and to userspace, named after its section.
+#[repr(transparent)]
+pub struct Global<T>(UnsafeCell<T>);
+
+// SAFETY: programs on other CPUs and userspace read and write it as they do any entry of a table.
+unsafe impl<T> Sync for Global<T> {}
+
+impl<T> Global<T> {
+    /// All bits zero, which is a valid value of every record that is kept this way: integers only.
+    const ZERO: Self = {
+        // SAFETY: as said.
+        Self(UnsafeCell::new(unsafe { core::mem::zeroed() }))
+    };
+
+    /// The record.
+    #[inline(always)]
+    pub fn get(&'static self) -> &'static T {
+        // SAFETY: it lives as long as the program, and any bits are a valid value.
+        unsafe { &*self.0.get() }
+    }
+
+    /// Where it is.
+    #[inline(always)]
+    pub const fn pointer(&'static self) -> *mut T {
+        self.0.get()
+    }
+}
 
 /// An address family with its tables.
 pub trait Family: Writer {
@@ -57,8 +88,10 @@ pub trait Family: Writer {
     const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
     /// What is in use of the flow tables, for each CPU. Placeholder size.
     const CACHE: &'static Array<Cached<Self>>;
+    /// What has been counted there. Of the same size.
+    const PENDING: &'static Array<Pending>;
     /// See [`forwarder_common::concern`].
-    const CONCERNS: &'static Array<u64>;
+    const CONCERNS: &'static Global<[u64; ALL_WORDS as usize]>;
     /// Room for two entries.
     const ENTRIES: &'static PerCpuArray<Entries<Self>>;
 
@@ -114,7 +147,8 @@ pub struct Entries<A> {
 macro_rules! family {
     ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
-     $datagrams:ident, $held:ident, $cache:ident, $concerns:ident, $entries:ident) => {
+     $datagrams:ident, $held:ident, $cache:ident, $pending:ident, $concerns:ident $section:literal,
+     $entries:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
             HashMap::with_max_entries(2, 0);
@@ -148,7 +182,10 @@ macro_rules! family {
         #[map]
         static $cache: Array<Cached<$family>> = Array::with_max_entries(2, BPF_F_MMAPABLE);
         #[map]
-        static $concerns: Array<u64> = Array::with_max_entries(ALL_WORDS, 0);
+        static $pending: Array<Pending> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        static $concerns: Global<[u64; ALL_WORDS as usize]> = Global::ZERO;
         #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
 
@@ -166,7 +203,8 @@ macro_rules! family {
             const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram> = &$datagrams;
             const HELD: &'static LruHashMap<HeldKey<Self>, Held> = &$held;
             const CACHE: &'static Array<Cached<Self>> = &$cache;
-            const CONCERNS: &'static Array<u64> = &$concerns;
+            const PENDING: &'static Array<Pending> = &$pending;
+            const CONCERNS: &'static Global<[u64; ALL_WORDS as usize]> = &$concerns;
             const ENTRIES: &'static PerCpuArray<Entries<Self>> = &$entries;
 
             #[inline(always)]
@@ -192,7 +230,8 @@ family!(V4,
         [self.raw(), 0, 0, 0]
     }:
     FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
-    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, CONCERNS_V4, ENTRIES_V4);
+    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, PENDING_V4, CONCERNS_V4 ".bss.concerns_v4",
+    ENTRIES_V4);
 
 family!(V6,
     fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
@@ -207,7 +246,8 @@ family!(V6,
         self.raw()
     }:
     FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
-    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, CONCERNS_V6, ENTRIES_V6);
+    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, PENDING_V6, CONCERNS_V6 ".bss.concerns_v6",
+    ENTRIES_V6);
 
 /// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.
 #[map]
@@ -221,13 +261,15 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
 pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
 
-/// One record.
-#[map]
-pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+/// What userspace tells the programs about the host.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.settings")]
+pub static SETTINGS: Global<Settings> = Global::ZERO;
 
 /// See [`forwarder_common::cache`].
-#[map]
-pub static CACHE_STATE: Array<CacheState> = Array::with_max_entries(1, 0);
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.cache_state")]
+pub static CACHE_STATE: Global<CacheState> = Global::ZERO;
 
 /// Names of the rules by slot, zero-padded. The programs do not read them: they are kept here so that a
 /// restarted daemon gives every rule its old slot, and old flows keep their rule's name.

@@ -16,7 +16,7 @@ use forwarder_common::{
 use crate::{
     clients,
     hook::Hook,
-    maps::{self, Entries, Family},
+    maps::{self, Entries, Family, SETTINGS},
     pipeline, plan,
     route::{self, Resolved},
     rules::{self, Scope},
@@ -43,7 +43,7 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     scratch.facts = packet.facts;
     let entries = maps::entries::<A>()?;
     entries.from = packet.key;
-    let settings = pipeline::settings()?;
+    let settings = SETTINGS.get();
     let (facts, fib) = (&scratch.facts, &mut scratch.fib);
     match admitting_rule(hook, facts, settings, entries) {
         Ok(rule) => prepare(hook, facts, rule, settings, entries, fib)?,
@@ -144,6 +144,7 @@ fn prepare<H: Hook, A: Family>(
     let local = rule.flags & TO_LOCAL != 0;
     original.route = Route::default();
     reply.route = Route::default();
+    let mut generation = settings.generation;
     if local && let Some(own) = source::own(hook.ingress(), from.source) {
         // As netfilter's REDIRECT: the address that this host would answer the client from by itself, so
         // that a socket bound to no address answers from where it was asked.
@@ -155,10 +156,11 @@ fn prepare<H: Hook, A: Family>(
         plan::admit(hook, packet, &way.route)?;
         to.source = source::source_address(hook, to, rule, &way)?;
         original.route = way.route;
+        generation = way.generation;
     }
     if !H::EGRESS && !local {
         let device = route::check_addressee(hook, packet)?;
-        reply.route = route::back(hook, packet, device, settings);
+        reply.route = route::back(hook, packet, device);
     }
     let now = pipeline::now();
     let (onward, back) = match (H::EGRESS, local) {
@@ -167,19 +169,20 @@ fn prepare<H: Hook, A: Family>(
         (false, false) => (0, 0),
     };
     *rule_flags = rule.flags;
+    original.route.mss = rule.mss;
+    reply.route.mss = rule.mss;
     *original = FlowEntry {
         route: original.route,
-        arrival: packet.macs.arrival_mark(hook.ingress()),
+        proof: plan::proof(hook, packet, generation),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: rule.rule,
-        mss: rule.mss,
         flags: onward,
         ..FlowEntry::default()
     };
     *reply = FlowEntry {
         route: reply.route,
-        arrival: 0,
+        proof: 0,
         flags: REPLY | back,
         ..*original
     };

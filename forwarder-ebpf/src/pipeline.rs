@@ -5,15 +5,12 @@
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use forwarder_common::{
-    address::{V4, V6},
-    concern::{self, End},
-    flow::{FlowEntry, FlowKey},
+    flow::FlowEntry,
     frame::Transport,
-    network::{Header, Network},
+    network::Header,
     parse::{self, Link, Packet},
     reason::{Reason, Verdict},
     rewrite::{self, Hop},
-    settings::{FAMILY_V4, FAMILY_V6, Settings},
     stage::{Exit, Stage},
 };
 
@@ -21,43 +18,14 @@ use crate::{
     account, cache,
     hook::Hook,
     last, lookup,
-    maps::{self, Family},
+    maps::{self, Family, SETTINGS},
     plan::{self, Way},
 };
 
-/// Runs one packet through the main program, whichever family it is of. Returns the program's return value.
+/// Runs one packet of family `A`, which [`crate::front`] has no short way for, through the main program.
 #[inline(always)]
-pub fn run<H: Hook>(hook: &mut H) -> i32 {
-    match enter(hook) {
-        Ok(link) if link.ether_type == V4::ETHER_TYPE => family::<H, V4>(hook, &link),
-        Ok(link) if link.ether_type == V6::ETHER_TYPE => family::<H, V6>(hook, &link),
-        Ok(_) => refuse(hook, Reason::NotIp),
-        Err(reason) => refuse(hook, reason),
-    }
-}
-
-#[inline(always)]
-fn family<H: Hook, A: Family>(hook: &mut H, link: &Link) -> i32 {
-    let family = if A::IPV6 { FAMILY_V6 } else { FAMILY_V4 };
-    let Ok(settings) = settings() else {
-        return refuse(hook, Reason::NoRule);
-    };
-    if settings.families & family == 0 {
-        return refuse(hook, Reason::NoRule);
-    }
-    if !H::EGRESS
-        && let Some(packet) = parse::plain::<A, H>(hook, link)
-    {
-        if !concerns(&packet.key) {
-            return refuse(hook, stray(&packet.key));
-        }
-        if H::FAST
-            && let Some(value) = cache::run(hook, &packet, settings)
-        {
-            return value;
-        }
-    }
-    let result = forward::<H, A>(hook, link, settings);
+pub fn main<H: Hook, A: Family>(hook: &mut H, link: &Link) -> i32 {
+    let result = forward::<H, A>(hook, link);
     settle::<H, A>(hook, result)
 }
 
@@ -95,36 +63,12 @@ fn forget_unless_on(result: &Result<i32, Exit>) {
     }
 }
 
+/// What every program begins with.
 #[inline(always)]
-fn enter<H: Hook>(hook: &mut H) -> Result<Link, Reason> {
+pub fn enter<H: Hook>(hook: &mut H) -> Result<Link, Reason> {
     let link = parse::link(hook)?;
     hook.arrive(link.tag)?;
     Ok(link)
-}
-
-/// False if no rule and no flow is about packets with these addresses.
-#[inline(always)]
-fn concerns<A: Family>(key: &FlowKey<A>) -> bool {
-    is_set(End::Destination, key.destination) || is_set(End::Source, key.source)
-}
-
-#[inline(always)]
-fn is_set<A: Family>(end: End, address: A) -> bool {
-    let (word, bit) = concern::bit(end, address);
-    match A::CONCERNS.get(word) {
-        Some(word) => word & bit != 0,
-        None => true,
-    }
-}
-
-/// Why a packet that does not concern us is left to the kernel.
-#[inline(always)]
-fn stray<A: Family>(key: &FlowKey<A>) -> Reason {
-    if key.destination.is_one_host() && key.source.is_one_host() {
-        Reason::NoRule
-    } else {
-        Reason::NotUnicast
-    }
 }
 
 /// Counts a packet that is not sent on, or goes on with it in another stage.
@@ -149,19 +93,14 @@ fn settle<H: Hook, A: Family>(hook: &H, result: Result<i32, Exit>) -> i32 {
     }
 }
 
+/// Counts a packet that is not sent on.
 #[inline(always)]
-fn refuse<H: Hook>(hook: &H, reason: Reason) -> i32 {
+pub fn refuse<H: Hook>(hook: &H, reason: Reason) -> i32 {
     account::refused(reason);
     if reason.verdict() == Verdict::Drop {
         last::remember(hook, reason);
     }
     hook.refuse(reason.verdict())
-}
-
-/// The settings record.
-#[inline(always)]
-pub fn settings() -> Result<&'static Settings, Reason> {
-    maps::SETTINGS.get(0).ok_or(Reason::NoRule)
 }
 
 /// Now, in jiffies.
@@ -189,13 +128,11 @@ fn packet<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<Packet<A>, Ex
     parse::packet(hook, link, &header)
 }
 
+/// Sends a packet of a known flow on its way.
 #[inline(always)]
-fn forward<H: Hook, A: Family>(
-    hook: &mut H,
-    link: &Link,
-    settings: &Settings,
-) -> Result<i32, Exit> {
+fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let packet = packet::<H, A>(hook, link)?;
+    let settings = SETTINGS.get();
     if packet.transport == Transport::Other {
         // Nothing to translate, but an outbound rule may have to refuse it.
         return Err(match settings.outbound {
@@ -204,19 +141,20 @@ fn forward<H: Hook, A: Family>(
         });
     }
     let now = now();
+    let stamp = cache::stamp(settings);
     let flow = lookup::flow(hook, &packet)?;
     let way = plan::plan(hook, &packet, flow, settings)?;
-    if flow.mss != 0 && packet.flags.synchronizes() {
+    if flow.route.mss != 0 && packet.flags.synchronizes() {
         let scratch = maps::scratch()?;
         // Set by that stage, so that a packet comes by it once.
         if core::mem::take(&mut scratch.clamped) != packet.key.ports() {
             scratch.mtu = flow.route.mtu;
-            scratch.mss = flow.mss;
+            scratch.mss = flow.route.mss;
             return Err(Exit::To(Stage::Clamp));
         }
     }
     if H::FAST && link.tag.is_none() && is_noted(&packet) {
-        cache::note(hook, &packet, flow, settings, now);
+        cache::note(hook, &packet, flow, stamp, now);
     }
     Ok(commit(hook, &packet, flow, way, now))
 }
@@ -236,7 +174,8 @@ pub fn commit<H: Hook, A: Family>(
     way: Way<A>,
     now: u64,
 ) -> i32 {
-    rewrite::apply(hook, packet, &flow.rewrite, hop(flow, way));
+    let change = flow.rewrite.change(&packet.key);
+    rewrite::apply(hook, packet, &flow.rewrite, change, hop(flow, way));
     account::forwarded::<H, A>(packet, flow, now);
     emit(hook, flow, way)
 }

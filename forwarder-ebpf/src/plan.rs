@@ -1,7 +1,8 @@
 //! How a packet of a known flow leaves: route, MTU, TTL.
 
 use forwarder_common::{
-    flow::{DELIVER, EMIT, FlowEntry, Route},
+    ethernet::Macs,
+    flow::{DELIVER, EMIT, Egress, FlowEntry, Route},
     parse::{Facts, Packet},
     reason::Reason,
     settings::Settings,
@@ -35,13 +36,28 @@ pub fn plan<H: Hook, A: Family>(
     flow: &mut FlowEntry<A>,
     settings: &Settings,
 ) -> Result<Way<A>, Exit> {
-    if !H::EGRESS {
-        follow_arrival(hook, packet, flow, settings)?;
+    let mut way = if stays(flow) { Way::Stay } else { Way::Frame };
+    let proof = proof(hook, packet, settings.generation);
+    if flow.proof != proof {
+        if !H::EGRESS {
+            follow_arrival(hook, packet, flow)?;
+        }
+        if !stays(flow) {
+            way = refresh(hook, packet, flow, settings)?;
+        }
+        flow.proof = match way {
+            Way::Neighbour(..) => 0,
+            Way::Frame | Way::Stay => proof,
+        };
     }
-    way(hook, packet, flow, settings)
+    if !stays(flow) {
+        admit(hook, packet, &flow.route)?;
+    }
+    Ok(way)
 }
 
-/// As [`plan`] for a packet that says nothing about where its flow's packets come from.
+/// As [`plan`] for a packet that says nothing about where its flow's packets come from: what is known of the route is
+/// not known of its way, so the route is asked for.
 #[inline(always)]
 pub fn way<H: Hook, A: Family>(
     hook: &H,
@@ -49,15 +65,36 @@ pub fn way<H: Hook, A: Family>(
     flow: &mut FlowEntry<A>,
     settings: &Settings,
 ) -> Result<Way<A>, Exit> {
-    if flow.has(DELIVER) || flow.has(EMIT) && flow.route.egress == 0 {
+    if stays(flow) {
         return Ok(Way::Stay);
     }
-    let mut way = Way::Frame;
-    if flow.route.generation != settings.generation {
-        way = refresh(hook, packet, flow, settings)?;
+    let way = refresh(hook, packet, flow, settings)?;
+    if matches!(way, Way::Neighbour(..)) {
+        flow.proof = 0;
     }
     admit(hook, packet, &flow.route)?;
     Ok(way)
+}
+
+/// Whether packets of `flow` go the way they were going: up to this host's stack, or down from it.
+#[inline(always)]
+fn stays<A: Family>(flow: &FlowEntry<A>) -> bool {
+    flow.has(DELIVER) || flow.has(EMIT) && flow.route.egress.index() == 0
+}
+
+/// What [`FlowEntry::proof`] is while packets like this one find nothing changed; 0 under no generation.
+#[inline(always)]
+pub fn proof<H: Hook>(hook: &H, packet: &Facts, generation: u32) -> u32 {
+    if generation == 0 {
+        return 0;
+    }
+    // What this host itself sends comes by no way.
+    let macs = if H::EGRESS {
+        Macs::default()
+    } else {
+        packet.macs
+    };
+    macs.proof(hook.ingress(), generation)
 }
 
 /// Checks that a packet may leave by `route`.
@@ -78,31 +115,29 @@ pub fn admit<H: Hook>(hook: &H, packet: &Facts, route: &Route) -> Result<(), Exi
     Ok(())
 }
 
-/// Notices a packet that came another way than the one before it: meant for another host, or from a
+/// Looks at a packet that may have come another way than the one before it: meant for another host, or from a
 /// client that has moved, whose replies must now go that way.
 #[inline(always)]
 fn follow_arrival<H: Hook, A: Family>(
     hook: &H,
     packet: &Packet<A>,
     flow: &mut FlowEntry<A>,
-    settings: &Settings,
 ) -> Result<(), Reason> {
-    let mark = packet.macs.arrival_mark(hook.ingress());
-    if mark == flow.arrival {
-        return Ok(());
-    }
     let device = route::check_addressee(hook, packet)?;
     if flow.is_original() && flow.is_forwarded() {
         let key = flow.other_key(packet.key.protocol);
         let reply = lookup::entry(&key).ok_or(Reason::Raced)?;
-        reply.route = route::back(hook, packet, device, settings);
-        cache::forget_all();
+        let back = route::back(hook, packet, device);
+        if !reply.route.leads_as(&back) {
+            reply.route.renew(back);
+            cache::forget_all();
+        }
     }
-    flow.arrival = mark;
     Ok(())
 }
 
-/// Asks again for a route that was found under another generation.
+/// Asks again for a route that may have changed. Where the next hop's MAC address is not known, the next packet must
+/// ask, too.
 #[inline(always)]
 fn refresh<H: Hook, A: Family>(
     hook: &H,
@@ -112,23 +147,25 @@ fn refresh<H: Hook, A: Family>(
 ) -> Result<Way<A>, Reason> {
     if !flow.is_original() {
         // The reply goes back by the way the request came; only the device may have changed.
+        let index = flow.route.egress.index();
         // SAFETY: nothing writes devices but userspace and a flag; a torn read is corrected by the next
         // generation.
-        let device = unsafe { DEVICES.get(flow.route.egress) }.ok_or(Reason::UnknownDevice)?;
+        let device = unsafe { DEVICES.get(index) }.ok_or(Reason::UnknownDevice)?;
         flow.route.mtu = route::mtu(device, 0);
-        flow.route.device = device.flags as u16;
-        flow.route.generation = settings.generation;
+        flow.route.egress = Egress::new(index, device.flags);
         return Ok(Way::Frame);
     }
     let fib = &mut maps::scratch()?.fib;
     let to = &mut maps::entries::<A>()?.to;
     *to = flow.rewrite.key(packet.key.protocol);
-    let Resolved { route, next_hop } =
-        route::resolve(hook, packet.tos, &packet.key, to, settings, fib)?;
-    flow.route = route;
-    Ok(if route.generation != 0 {
-        Way::Frame
-    } else {
-        Way::Neighbour(route.egress, next_hop)
+    let Resolved {
+        route,
+        generation,
+        next_hop,
+    } = route::resolve(hook, packet.tos, &packet.key, to, settings, fib)?;
+    flow.route.renew(route);
+    Ok(match generation {
+        0 => Way::Neighbour(route.egress.index(), next_hop),
+        _ => Way::Frame,
     })
 }

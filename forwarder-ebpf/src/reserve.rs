@@ -17,8 +17,7 @@ use forwarder_common::{
 use crate::{
     account,
     lookup::Table,
-    maps::{self, Choice, Entries, Family},
-    pipeline,
+    maps::{self, Choice, Entries, Family, SETTINGS},
 };
 
 /// `BPF_NOEXIST` as the map helpers take it.
@@ -29,7 +28,7 @@ pub const IF_ABSENT: u64 = BPF_NOEXIST as u64;
 #[inline(always)]
 pub fn run<A: Family>() -> Result<i32, Exit> {
     let entries = maps::entries::<A>()?;
-    reserve(entries, pipeline::settings()?).map_err(Exit::Answered)?;
+    reserve(entries, SETTINGS.get()).map_err(Exit::Answered)?;
     finish(entries)?;
     Err(Exit::To(Stage::Main))
 }
@@ -107,7 +106,7 @@ fn some(port: Option<u16>) -> u32 {
 #[inline(always)]
 fn take<A: Family>(entries: &mut Entries<A>) -> Result<bool, Reason> {
     entries.key = entries.to.reversed();
-    entries.reply.rewrite = Rewrite::between(&entries.key, &entries.from.reversed());
+    entries.reply.rewrite = Rewrite::to(&entries.from.reversed());
     match Table::of(entries.to.protocol).reserve(&entries.key, &entries.reply) {
         Ok(()) => Ok(true),
         Err(Reason::Raced) => Ok(false),
@@ -118,7 +117,7 @@ fn take<A: Family>(entries: &mut Entries<A>) -> Result<bool, Reason> {
 /// Inserts the original direction behind the reply direction, and takes that one back where this fails.
 #[inline(always)]
 fn finish<A: Family>(entries: &mut Entries<A>) -> Result<(), Exit> {
-    entries.original.rewrite = Rewrite::between(&entries.from, &entries.to);
+    entries.original.rewrite = Rewrite::to(&entries.to);
     let table = Table::of(entries.from.protocol);
     if let Err(reason) = table.reserve(&entries.from, &entries.original) {
         table.remove(&entries.key);

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use forwarder_common::{
     device::Device,
     ethernet::Macs,
-    flow::{FlowKey, Route},
+    flow::{Egress, FlowKey, Route},
     parse::Facts,
     reason::Reason,
     rule::LOCAL,
@@ -26,9 +26,11 @@ use crate::{
 /// What the kernel's tables say of a destination.
 #[derive(Clone, Copy)]
 pub struct Resolved<A> {
-    /// The way out. While the next hop's MAC address is not known it is of generation 0, so that the next
-    /// packet asks again.
+    /// The way out.
     pub route: Route,
+    /// The generation it was asked under; 0 while the next hop's MAC address is not known, so that the next packet
+    /// asks again.
+    pub generation: u32,
     /// Address of the next hop: the gateway, or the destination itself; zero for a gateway of the other
     /// family (RFC 8950), whose address the kernel looks up again itself.
     pub next_hop: A,
@@ -54,17 +56,17 @@ pub fn resolve<H: Hook, A: Family>(
     let device = unsafe { DEVICES.get(fib.ifindex) }.ok_or(Reason::UnknownDevice)?;
     // SAFETY: every member of the union is a 16-bit integer.
     let mtu = mtu(device, unsafe { fib.__bindgen_anon_1.mtu_result });
-    let route = match answer {
+    let (macs, generation) = match answer {
         Answer::Neighbour if H::FAST => return Err(Reason::NoNeighbour),
         // The kernel writes the MACs, and asks for them first.
-        Answer::Neighbour => Route::new(fib.ifindex, 0, Macs::default(), mtu, 0),
-        Answer::Route => Route::new(
-            fib.ifindex,
-            generation,
-            Macs::new(fib.dmac, fib.smac),
-            mtu,
-            device.flags as u16,
-        ),
+        Answer::Neighbour => (Macs::default(), 0),
+        Answer::Route => (Macs::new(fib.dmac, fib.smac), generation),
+    };
+    let route = Route {
+        egress: Egress::new(fib.ifindex, device.flags),
+        macs,
+        mtu,
+        mss: 0,
     };
     // The helper has put the gateway in place of the destination, and its family in place of ours.
     let next_hop = if fib.family == A::FAMILY {
@@ -72,19 +74,22 @@ pub fn resolve<H: Hook, A: Family>(
     } else {
         A::default()
     };
-    Ok(Resolved { route, next_hop })
+    Ok(Resolved {
+        route,
+        generation,
+        next_hop,
+    })
 }
 
 /// The way back to where `packet` came from, by the `device` it came in by.
 #[inline(always)]
-pub fn back<H: Hook>(hook: &H, packet: &Facts, device: &Device, settings: &Settings) -> Route {
-    Route::new(
-        hook.ingress(),
-        settings.generation,
-        packet.macs.swapped(),
-        mtu(device, 0),
-        device.flags as u16,
-    )
+pub fn back<H: Hook>(hook: &H, packet: &Facts, device: &Device) -> Route {
+    Route {
+        egress: Egress::new(hook.ingress(), device.flags),
+        macs: packet.macs.swapped(),
+        mtu: mtu(device, 0),
+        mss: 0,
+    }
 }
 
 enum Answer {

@@ -55,13 +55,12 @@ impl<'a, const EGRESS: bool> SkbFrame<'a, EGRESS> {
     /// With the first `wanted` bytes within reach. `None` if the kernel is out of memory.
     #[inline(always)]
     pub fn new(context: &'a TcContext, wanted: u32) -> Option<Self> {
-        let linear = Window::new(context.data(), context.data_end()).length();
         let wanted = if context.len() < wanted {
             context.len()
         } else {
             wanted
         };
-        if linear < wanted {
+        if context.data() + wanted as usize > context.data_end() {
             // SAFETY: the context is the kernel's.
             if unsafe { bpf_skb_pull_data(context.skb.skb, wanted) } != 0 {
                 return None;
@@ -266,7 +265,7 @@ impl<const EGRESS: bool> Hook for SkbFrame<'_, EGRESS> {
     #[inline(always)]
     fn send(&mut self, route: &Route) -> i32 {
         // SAFETY: no pointer is passed.
-        unsafe { bpf_redirect(route.egress, 0) as i32 }
+        unsafe { bpf_redirect(route.egress.index(), 0) as i32 }
     }
 
     #[inline(always)]

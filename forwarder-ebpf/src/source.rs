@@ -34,7 +34,7 @@ pub fn source_address<H: Hook, A: Family>(
             Ok(rule.pool_first.offset(index))
         }
         SOURCE_PRESERVE if H::EGRESS || !shares_subnet(hook, to, way) => Ok(client),
-        SOURCE_PRESERVE | SOURCE_MASQUERADE => own(way.route.egress, way.next_hop)
+        SOURCE_PRESERVE | SOURCE_MASQUERADE => own(way.route.egress.index(), way.next_hop)
             .map(|own| own.address)
             .ok_or(Reason::NoSourceAddress),
         _ => Ok(client),
@@ -57,12 +57,12 @@ pub fn own<A: Family>(interface: u32, neighbour: A) -> Option<&'static OwnAddres
 /// Whether client and backend share a subnet, so that the backend would answer past this host (hairpin).
 #[inline(always)]
 fn shares_subnet<H: Hook, A: Family>(hook: &H, to: &FlowKey<A>, way: &Resolved<A>) -> bool {
-    if way.route.egress != hook.ingress() {
+    if way.route.egress.index() != hook.ingress() {
         return false;
     }
     let (Some(client), Some(backend)) = (
-        own(way.route.egress, to.source),
-        own(way.route.egress, to.destination),
+        own(way.route.egress.index(), to.source),
+        own(way.route.egress.index(), to.destination),
     ) else {
         return false;
     };

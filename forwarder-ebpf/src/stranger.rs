@@ -60,7 +60,7 @@ pub fn admit<H: Hook, A: Family>(
         UDP,
     );
     let way = route::resolve(hook, packet.tos, from, to, settings, fib)?;
-    if way.route.generation == 0 {
+    if way.generation == 0 {
         // The client has been silent for so long that its neighbour entry is gone.
         return Err(Exit::Refused(Reason::NoNeighbour));
     }
@@ -68,7 +68,7 @@ pub fn admit<H: Hook, A: Family>(
     let now = pipeline::now();
     *rule_flags = ENDPOINT_INDEPENDENT | UNFILTERED;
     *original = FlowEntry {
-        route: route::back(hook, packet, device, settings),
+        route: route::back(hook, packet, device),
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: mapping.rule,
@@ -76,7 +76,7 @@ pub fn admit<H: Hook, A: Family>(
     };
     *reply = FlowEntry {
         route: way.route,
-        arrival: packet.macs.arrival_mark(hook.ingress()),
+        proof: plan::proof(hook, packet, way.generation),
         flags: REPLY,
         ..*original
     };

@@ -8,7 +8,7 @@ use forwarder_common::{
 };
 
 use crate::{
-    account, answer, clamp, error, fragment,
+    account, answer, clamp, error, fragment, front,
     maps::DEVICES,
     open, pipeline, reserve,
     skb::{self, HEADERS, QUOTE, SkbFrame},
@@ -121,7 +121,7 @@ fn has_metadata(context: &TcContext) -> bool {
 #[inline(always)]
 fn run<const EGRESS: bool>(context: &TcContext) -> i32 {
     match SkbFrame::<EGRESS>::of_any(context) {
-        Some(mut frame) => pipeline::run(&mut frame),
+        Some(mut frame) => front::run(&mut frame),
         None => out_of_memory(),
     }
 }

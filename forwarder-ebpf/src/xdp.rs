@@ -27,6 +27,7 @@ use forwarder_common::{
 use crate::{
     account, answer, clamp, error,
     fragment::{self, Holder},
+    front,
     hook::Hook,
     maps::{self, CLOCK, DEVICES, Family, VLANS, XDP_STAGES},
     open, pipeline, reserve,
@@ -37,8 +38,27 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn forwarder_xdp(context: XdpContext) -> u32 {
-    pipeline::run(&mut XdpFrame::new(&context)) as u32
+    front::run(&mut XdpFrame::new(&context)) as u32
 }
+
+macro_rules! main {
+    ($name:ident, $family:ty) => {
+        /// See [`forwarder_common::stage::Stage`].
+        #[xdp]
+        #[inline(always)]
+        pub fn $name(context: XdpContext) -> u32 {
+            let mut frame = XdpFrame::new(&context);
+            let value = match pipeline::enter(&mut frame) {
+                Ok(link) => pipeline::main::<_, $family>(&mut frame, &link),
+                Err(reason) => pipeline::refuse(&frame, reason),
+            };
+            value as u32
+        }
+    };
+}
+
+main!(xdp_main_v4, V4);
+main!(xdp_main_v6, V6);
 
 macro_rules! stage {
     ($name:ident, $family:ty, $stage:path) => {
@@ -277,16 +297,17 @@ impl Hook for XdpFrame<'_> {
 
     #[inline(always)]
     fn can_send(&self, route: &Route) -> bool {
-        let turns_around = route.egress == self.ingress && route.device & REDIRECT_ONLY as u16 == 0;
-        turns_around || route.device & XDP_TRANSMIT as u16 != 0
+        let egress = route.egress;
+        let turns_around = egress.index() == self.ingress && !egress.has(REDIRECT_ONLY);
+        turns_around || egress.has(XDP_TRANSMIT)
     }
 
     #[inline(always)]
     fn send(&mut self, route: &Route) -> i32 {
-        let (mut device, mut tag) = (route.egress, None);
-        if route.device & TAGGED as u16 != 0 {
+        let (mut device, mut tag) = (route.egress.index(), None);
+        if route.egress.has(TAGGED) {
             // SAFETY: nothing writes devices but userspace and a flag.
-            let Some(known) = (unsafe { DEVICES.get(route.egress) }) else {
+            let Some(known) = (unsafe { DEVICES.get(device) }) else {
                 return XDP_ABORTED as i32;
             };
             (device, tag) = (known.lower, Some(known.tag));
@@ -295,7 +316,7 @@ impl Hook for XdpFrame<'_> {
             account::refused(Reason::SlowPathFailed);
             return XDP_DROP as i32;
         }
-        self.emit(device, u32::from(route.device))
+        self.emit(device, route.egress.flags())
     }
 
     #[inline(always)]

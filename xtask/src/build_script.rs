@@ -18,6 +18,9 @@ use toolchain::Toolchain;
 /// Lets `cargo check` and `cargo clippy` pass where there is no BPF toolchain. aya-build has the same variable.
 const SKIP: &str = "AYA_BUILD_SKIP";
 
+/// What stands between cargo and the compiler, and says for which BPF instruction set to build.
+const COMPILER: &str = "../forwarder-ebpf/rustc";
+
 /// Builds the crate `name` in `directory`, which lies beside the calling crate, into `OUT_DIR/name`.
 pub fn run(name: &'static str, directory: &'static str) -> ExitCode {
     match build(name, directory) {
@@ -37,6 +40,7 @@ fn build(name: &'static str, directory: &'static str) -> anyhow::Result<()> {
         "../Cargo.lock",
         "../xtask/src/build_script.rs",
         "../xtask/src/toolchain.rs",
+        COMPILER,
     ] {
         println!("cargo:rerun-if-changed={path}");
     }
@@ -55,6 +59,8 @@ fn build(name: &'static str, directory: &'static str) -> anyhow::Result<()> {
         ("CARGO_BUILD_BUILD_DIR", build_directory()?.into_os_string()),
         // aya-build turns each line of progress into a warning; the compiler's own come another way.
         ("CARGO_TERM_QUIET", "true".into()),
+        // aya-build sets the compiler's flags itself, and has no room for others.
+        ("RUSTC_WRAPPER", compiler()?.into_os_string()),
     ];
     for (key, value) in toolchain.environment().into_iter().chain(nested) {
         // SAFETY: no other thread runs yet that could read the environment; aya-build starts its
@@ -67,6 +73,11 @@ fn build(name: &'static str, directory: &'static str) -> anyhow::Result<()> {
         ..Package::default()
     };
     aya_build::build_ebpf([package], AyaToolchain::Custom(toolchain.name))
+}
+
+/// [`COMPILER`], wherever it is called from.
+fn compiler() -> anyhow::Result<PathBuf> {
+    fs::canonicalize(COMPILER).with_context(|| format!("cannot find {COMPILER}"))
 }
 
 /// `target/ebpf`: `OUT_DIR` is `target/PROFILE/build/PACKAGE/out`. It cannot be `target` itself, which the cargo that

@@ -195,11 +195,12 @@ fn the_reply_is_the_way_back<A: Wire>(
 ) -> Result<(), TestCaseError> {
     let from = sample.key();
     let to = key(sample.kind, source, destination, ports);
-    let forth = Rewrite::between(&from, &to);
-    let back = Rewrite::between(&to.reversed(), &from.reversed());
+    let forth = Rewrite::to(&to);
+    let back = Rewrite::to(&from.reversed());
     prop_assert_eq!(forth.key(from.protocol), to);
     prop_assert_eq!(back.key(from.protocol), from.reversed());
     // Together they change nothing: a zero, of which one's complement has two.
+    let (forth, back) = (forth.change(&from), back.change(&to.reversed()));
     for joint in [
         forth.addresses.then(back.addresses),
         forth.ports.then(back.ports),

@@ -146,8 +146,8 @@ impl Setup {
             protocol: protocol(flow.original.protocol).to_owned(),
             state: flow.state().name().to_owned(),
             // One direction leaves where the other arrives.
-            original: self.direction(&flow.original, original, reply.route.egress),
-            reply: self.direction(&flow.reply, reply, original.route.egress),
+            original: self.direction(&flow.original, original, reply.route.egress.index()),
+            reply: self.direction(&flow.reply, reply, original.route.egress.index()),
             age_seconds: seconds(clock.since_created(original.created)),
             idle_seconds: seconds(idle),
             expires_seconds: seconds(left),
@@ -178,7 +178,7 @@ impl Setup {
         Direction {
             source: source.to_string(),
             destination: destination.to_string(),
-            packets: entry.packets,
+            packets: entry.packets(),
             bytes: entry.bytes,
             // What this host itself sends or gets has no device on that side.
             interface: match arrives {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use forwarder_common::{
-    cache::{Cached, EPOCH_STEP},
+    cache::{self, Cached, EPOCH_STEP},
     flow::{FlowEntry, FlowKey},
 };
 
@@ -21,38 +21,45 @@ pub(super) struct Pending<A: Family>(HashMap<FlowKey<A>, Vec<Counted>>);
 #[derive(Clone, Copy)]
 struct Counted {
     place: u32,
-    created: u32,
-    packets: u64,
-    bytes: u64,
-    last_seen: u32,
+    pending: cache::Pending,
 }
 
 impl<A: Family> Pending<A> {
     /// What is pending in these places. To be read before the entries: what is added to an entry meanwhile is then
     /// counted twice for a moment, and not missed.
-    pub(super) fn read(places: &Batch<u32, Cached<A>>) -> anyhow::Result<Self> {
-        let mut pending: HashMap<_, Vec<Counted>> = HashMap::new();
+    pub(super) fn read(
+        counts: &Batch<u32, cache::Pending>,
+        places: &Batch<u32, Cached<A>>,
+    ) -> anyhow::Result<Self> {
+        let mut counted = HashMap::new();
+        counts.for_each(|place, pending| {
+            if pending.packets != 0 {
+                counted.insert(*place, *pending);
+            }
+        })?;
+        let mut found: HashMap<_, Vec<Counted>> = HashMap::new();
+        if counted.is_empty() {
+            return Ok(Self(found));
+        }
         places.for_each(|place, cached| {
-            if cached.packets != 0 {
-                pending.entry(cached.key).or_default().push(Counted {
+            if let Some(pending) = counted.get(place) {
+                found.entry(cached.key).or_default().push(Counted {
                     place: *place,
-                    created: cached.created,
-                    packets: u64::from(cached.packets),
-                    bytes: cached.bytes,
-                    last_seen: cached.last_seen,
+                    pending: *pending,
                 });
             }
         })?;
-        Ok(Self(pending))
+        Ok(Self(found))
     }
 
     /// `entry` of `key` as it would be if nothing was pending.
     pub(super) fn settled(&self, key: &FlowKey<A>, mut entry: FlowEntry<A>) -> FlowEntry<A> {
+        let created = entry.created;
         let places = self.0.get(key).into_iter().flatten();
-        for counted in places.filter(|place| place.created == entry.created) {
-            entry.packets += counted.packets;
-            entry.bytes += counted.bytes;
-            entry.last_seen = later(entry.last_seen, counted.last_seen);
+        let pending = places.map(|counted| counted.pending);
+        for pending in pending.filter(|pending| pending.created == created) {
+            entry.count(pending.packets, pending.bytes);
+            entry.last_seen = later(entry.last_seen, pending.last_seen);
         }
         entry
     }
@@ -70,7 +77,7 @@ fn later(one: u32, other: u32) -> u32 {
 impl<A: Family> FamilyTables<A> {
     /// See [`Pending::read`].
     pub(super) fn pending(&self) -> anyhow::Result<Pending<A>> {
-        Pending::read(&self.cache)
+        Pending::read(&self.pending.all, &self.cache.all)
     }
 
     /// Empties the places of flows that are gone, so that nothing of theirs is added to new ones.
@@ -81,7 +88,9 @@ impl<A: Family> FamilyTables<A> {
         let pending = self.pending()?;
         let places = gone.iter().filter_map(|key| pending.0.get(key)).flatten();
         for counted in places {
-            self.places.set(counted.place, Cached::default(), 0)?;
+            self.cache.one.set(counted.place, Cached::default(), 0)?;
+            let nothing = cache::Pending::default();
+            self.pending.one.set(counted.place, nothing, 0)?;
         }
         Ok(())
     }
@@ -97,7 +106,7 @@ impl Tables {
 
     /// Tells the programs how many places each CPU has: of adopted maps, what they were made with.
     pub(super) fn divide_cache(&mut self, cpus: u32) -> anyhow::Result<()> {
-        let each = self.v4.cache.capacity().min(self.v6.cache.capacity()) / cpus.max(1);
+        let each = self.v4.cache.all.capacity().min(self.v6.cache.all.capacity()) / cpus.max(1);
         let mut state = self.cache_state.get(&0, 0)?;
         state.bits = u64::from(each.max(2).ilog2());
         Ok(self.cache_state.set(0, state, 0)?)

@@ -66,12 +66,11 @@ impl<A: Family> FamilyTables<A> {
     }
 
     fn set_bits(&mut self, bits: Bits) -> anyhow::Result<()> {
+        let mut words = self.concerns.get(&0, 0)?;
         for (word, bits) in bits.0 {
-            let before = self.concerns.get(&word, 0)?;
-            if before | bits != before {
-                self.concerns.set(word, before | bits, 0)?;
-            }
+            words[word as usize] |= bits;
         }
-        Ok(())
+        // Programs that read meanwhile find each word as it was or as it is: only this daemon writes them.
+        Ok(self.concerns.set(0, words, 0)?)
     }
 }

@@ -4,7 +4,7 @@ use std::{hash::Hash, net::IpAddr};
 
 use forwarder_common::{
     address::{V4, V6},
-    flow::{FlowEntry, FlowKey, Rewrite},
+    flow::{FlowEntry, FlowKey},
     network::Network,
 };
 
@@ -43,27 +43,7 @@ pub(super) trait Family: Network + aya::Pod + Hash {
 
     /// An entry as userspace holds it.
     fn entry(entry: &FlowEntry<Self>) -> FlowEntry<IpAddr> {
-        FlowEntry {
-            rewrite: Rewrite {
-                source: entry.rewrite.source.ip(),
-                destination: entry.rewrite.destination.ip(),
-                source_port_be: entry.rewrite.source_port_be,
-                destination_port_be: entry.rewrite.destination_port_be,
-                addresses: entry.rewrite.addresses,
-                ports: entry.rewrite.ports,
-            },
-            route: entry.route,
-            packets: entry.packets,
-            bytes: entry.bytes,
-            arrival: entry.arrival,
-            last_seen: entry.last_seen,
-            created: entry.created,
-            rule: entry.rule,
-            seen: entry.seen,
-            flags: entry.flags,
-            mss: entry.mss,
-            padding: entry.padding,
-        }
+        entry.map(Self::ip)
     }
 }
 

@@ -15,6 +15,7 @@ mod devices;
 mod family;
 mod fill;
 mod flows;
+mod globals;
 mod inspect;
 mod last;
 pub mod memory;

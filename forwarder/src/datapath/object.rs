@@ -17,6 +17,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use super::{
     family::Family as _,
     fill::{Capacities, Fill},
+    globals::{Globals, SECTIONS},
     pins::Pins,
     programs::Programs,
     tables::{Names, Tables},
@@ -42,11 +43,12 @@ pub struct Sizes {
 impl Sizes {
     /// The tables that are made as large as this says, of IPv4 and of IPv6, and how many entries they get on a machine
     /// with so many CPUs.
-    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 5] {
+    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 6] {
         let twice = |count: u32| count.saturating_mul(2);
         let flows = twice(self.flows);
         [
             (["CACHE_V4", "CACHE_V6"], places(self.flows, cpus)),
+            (["PENDING_V4", "PENDING_V6"], places(self.flows, cpus)),
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
             (["HALF_OPEN_V4", "HALF_OPEN_V6"], twice(self.half_open)),
@@ -72,12 +74,10 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 13] = [
-    "CACHE_STATE",
+const PINNED: [&str; 11] = [
     "SHAPES",
     "DEVICES",
     "VLANS",
-    "SETTINGS",
     "RULE_NAMES",
     "RULE_TRAFFIC",
     "RULE_OPENED",
@@ -91,7 +91,7 @@ const PINNED: [&str; 13] = [
 /// The same, of which each family has one.
 const PINNED_EACH: [&str; 13] = [
     "CACHE",
-    "CONCERNS",
+    "PENDING",
     "FLOWS",
     "HALF_OPEN",
     "LISTENERS",
@@ -110,6 +110,7 @@ fn pinned() -> impl Iterator<Item = String> {
     let each = |name| [V4::SUFFIX, V6::SUFFIX].map(|suffix| format!("{name}_{suffix}"));
     PINNED
         .into_iter()
+        .chain(SECTIONS)
         .map(str::to_owned)
         .chain(PINNED_EACH.into_iter().flat_map(each))
 }
@@ -131,6 +132,8 @@ impl Datapath {
                 loader.map_max_entries(table, entries);
             }
         }
+        let globals = Globals::read(pins.as_ref())?;
+        globals.keep(&mut loader);
         let pinned: Vec<String> = pinned().collect();
         if let Some(pins) = &pins {
             for name in &pinned {
@@ -144,6 +147,8 @@ impl Datapath {
         let capacities = Capacities::of(&ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
         tables.divide_cache(cpus()?)?;
+        // Programs of an earlier daemon may have raised the epoch while it was written.
+        tables.forget_cached()?;
         tables.v4.concern_flows()?;
         tables.v6.concern_flows()?;
         let sizes = tables.sizes();
@@ -174,12 +179,12 @@ impl Datapath {
     }
 }
 
-/// Places of the flow caches, all CPUs together: one for every fourth flow, since not all are in use at once. The same
+/// Places of the flow caches, all CPUs together: one for every second flow, since not all are in use at once. The same
 /// power of two for each CPU.
 fn places(flows: u32, cpus: u32) -> u32 {
     /// For each CPU: a megabyte for IPv4, and room for a thousand flows of which few get in each other's way.
     const LEAST: u32 = 8192;
-    let each = (flows / 4 / cpus.max(1)).max(LEAST);
+    let each = (flows / 2 / cpus.max(1)).max(LEAST);
     // The power of two at or below it.
     (1 << each.ilog2()) * cpus
 }

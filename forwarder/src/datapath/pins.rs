@@ -74,7 +74,10 @@ impl Pins {
         &self.directory
     }
 
+    /// Where the map `name` is pinned. The kernel keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c),
+    /// and sections have them.
     pub(super) fn map(&self, name: &str) -> PathBuf {
+        let name = name.trim_start_matches(".bss.");
         self.directory.join(name.to_lowercase())
     }
 

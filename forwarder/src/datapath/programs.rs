@@ -97,7 +97,9 @@ impl Programs {
             }
             for (stage, word) in Stage::ALL {
                 let name = format!("{prefix}_{word}_{suffix}");
-                let name = if stage == Stage::Main { main } else { &name };
+                // On XDP it is a program of its own, without what every packet meets first.
+                let is_whole = stage == Stage::Main && self.ebpf.program(&name).is_none();
+                let name = if is_whole { main } else { &name };
                 // Some hooks have no use for some stages.
                 if self.ebpf.program(name).is_none() {
                     continue;

@@ -8,7 +8,8 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
-    cache::{CacheState, Cached},
+    cache::{CacheState, Cached, Pending},
+    concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     mapping::{Mapping, MappingKey},
@@ -53,9 +54,16 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<A>, OwnAddress<A>>,
     pub(super) own: HashMap<MapData, A, u32>,
     pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
-    pub(super) cache: Batch<u32, Cached<A>>,
-    pub(super) places: Array<MapData, Cached<A>>,
-    pub(super) concerns: Array<MapData, u64>,
+    pub(super) cache: Places<Cached<A>>,
+    pub(super) pending: Places<Pending>,
+    /// One record.
+    pub(super) concerns: Array<MapData, [u64; ALL_WORDS as usize]>,
+}
+
+/// A table of the flow caches, for one place and for all of them.
+pub(super) struct Places<V: aya::Pod> {
+    pub(super) one: Array<MapData, V>,
+    pub(super) all: Batch<u32, V>,
 }
 
 /// A flow table, for one entry and for all of them.
@@ -74,8 +82,8 @@ impl Tables {
             shapes: take(ebpf, "SHAPES")?,
             devices: take(ebpf, "DEVICES")?,
             vlans: take(ebpf, "VLANS")?,
-            settings: take(ebpf, "SETTINGS")?,
-            cache_state: take(ebpf, "CACHE_STATE")?,
+            settings: take(ebpf, ".bss.settings")?,
+            cache_state: take(ebpf, ".bss.cache_state")?,
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
@@ -120,9 +128,18 @@ impl<A: Family> FamilyTables<A> {
             masquerade: take(ebpf, &name("MASQUERADE"))?,
             own: take(ebpf, &name("OWN"))?,
             mappings: batch(ebpf, &name("MAPPINGS"))?,
-            cache: batch(ebpf, &name("CACHE"))?,
-            places: take(ebpf, &name("CACHE"))?,
-            concerns: take(ebpf, &name("CONCERNS"))?,
+            cache: Places::take(ebpf, &name("CACHE"))?,
+            pending: Places::take(ebpf, &name("PENDING"))?,
+            concerns: take(ebpf, &format!(".bss.{}", name("CONCERNS").to_lowercase()))?,
+        })
+    }
+}
+
+impl<V: aya::Pod> Places<V> {
+    fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            all: batch(ebpf, name)?,
+            one: take(ebpf, name)?,
         })
     }
 }

@@ -8,7 +8,7 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
-    cache::Cached,
+    cache::{Cached, Pending},
     flow::{FlowEntry, FlowKey},
     last::LastPacket,
     settings::Settings,
@@ -33,6 +33,7 @@ pub(super) struct FamilyView<A: Family> {
     pub(super) flows: Batch<FlowKey<A>, FlowEntry<A>>,
     pub(super) half_open: Batch<FlowKey<A>, FlowEntry<A>>,
     pub(super) cache: Batch<u32, Cached<A>>,
+    pub(super) pending: Batch<u32, Pending>,
 }
 
 impl View {
@@ -45,7 +46,7 @@ impl View {
             rule_opened: typed(ebpf, "RULE_OPENED")?,
             reasons: typed(ebpf, "REASONS")?,
             last: typed(ebpf, "LAST")?,
-            settings: typed(ebpf, "SETTINGS")?,
+            settings: typed(ebpf, ".bss.settings")?,
         })
     }
 
@@ -64,6 +65,7 @@ impl<A: Family> FamilyView<A> {
             flows: batch(ebpf, &format!("FLOWS_{}", A::SUFFIX))?,
             half_open: batch(ebpf, &format!("HALF_OPEN_{}", A::SUFFIX))?,
             cache: batch(ebpf, &format!("CACHE_{}", A::SUFFIX))?,
+            pending: batch(ebpf, &format!("PENDING_{}", A::SUFFIX))?,
         })
     }
 }

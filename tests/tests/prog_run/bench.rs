@@ -185,7 +185,7 @@ impl Bench {
                 (Tuple::from(&flow.reply), flow.reply_entry),
             ];
             let (_, entry) = directions.into_iter().find(|(tuple, _)| *tuple == wanted)?;
-            Some(entry.route.egress)
+            Some(entry.route.egress.index())
         })
     }
 

@@ -128,7 +128,7 @@ fn two_flows_of_one_place(#[values(Family::V4, Family::V6)] family: Family) {
     let mut packets: Vec<_> = bench
         .flows()
         .iter()
-        .map(|flow| (flow.original_entry.packets, flow.reply_entry.packets))
+        .map(|flow| (flow.original_entry.packets(), flow.reply_entry.packets()))
         .collect();
     packets.sort_unstable();
     assert_eq!(packets, [(20, 0), (30, 0)]);
@@ -144,7 +144,7 @@ fn a_new_flow_begins_at_nought(#[values(Family::V4, Family::V6)] family: Family)
             connection.send(&mut bench, &udp());
         }
         let [flow] = bench.flows().try_into().expect("one flow");
-        assert_eq!(flow.original_entry.packets, sent);
+        assert_eq!(flow.original_entry.packets(), sent);
         sweep(&mut bench, 32, 1, &[]);
     }
 }

@@ -66,11 +66,11 @@ fn what_is_forwarded_is_counted(
     let [flow] = bench.flows().try_into().expect("one flow");
     let (original, reply) = (flow.original_entry, flow.reply_entry);
     assert_eq!(
-        (original.packets, original.bytes),
+        (original.packets(), original.bytes),
         (3, syn + bare + data),
         "moving to the flow table keeps the counts"
     );
-    assert_eq!((reply.packets, reply.bytes), (1, bare));
+    assert_eq!((reply.packets(), reply.bytes), (1, bare));
 }
 
 #[rstest]
