@@ -32,8 +32,15 @@ pub trait Address: Copy + Eq + Debug + Default + 'static {
     /// False for what no packet on the wire may carry as one host's address beyond its own link.
     fn is_one_host(self) -> bool;
 
+    /// What must be added to a one's-complement sum when `to` takes the place of `self`, not folded: at most eight
+    /// words of 32 bits.
+    fn difference(self, to: Self) -> u64;
+
     /// The change of a one's-complement sum when `to` takes the place of `self`.
-    fn change(self, to: Self) -> Delta;
+    #[inline(always)]
+    fn change(self, to: Self) -> Delta {
+        Delta::of_sum(self.difference(to))
+    }
 }
 
 /// An IPv4 address: the four octets in wire order, held as the native integer that loading them gives.
@@ -119,8 +126,8 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn change(self, to: Self) -> Delta {
-        Delta::of_long(self.0, to.0)
+    fn difference(self, to: Self) -> u64 {
+        u64::from(!self.0) + u64::from(to.0)
     }
 }
 
@@ -228,12 +235,10 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn change(self, to: Self) -> Delta {
-        let [a, b, c, d] = self.0;
-        Delta::of_long(a, to.0[0])
-            .then(Delta::of_long(b, to.0[1]))
-            .then(Delta::of_long(c, to.0[2]))
-            .then(Delta::of_long(d, to.0[3]))
+    fn difference(self, to: Self) -> u64 {
+        let [a, b, c, d] = self.0.map(|word| u64::from(!word));
+        let [e, f, g, h] = to.0.map(u64::from);
+        a + b + c + d + e + f + g + h
     }
 }
 

@@ -33,6 +33,15 @@ impl Delta {
         Self(fold(sum) as u16)
     }
 
+    /// The change by a `sum` of natively loaded 32-bit words, less than 2¹⁶ of them.
+    #[inline(always)]
+    pub const fn of_sum(sum: u64) -> Self {
+        let long = (sum & 0xffff_ffff) + (sum >> 32);
+        // Two halves and a carry of less than 2¹⁶.
+        let sum = (long & 0xffff) + (long >> 16);
+        Self(fold(sum as u32) as u16)
+    }
+
     /// Both changes.
     #[inline(always)]
     pub const fn then(self, other: Self) -> Self {

@@ -94,10 +94,10 @@ impl<A: Address> Rewrite<A> {
     #[inline(always)]
     pub fn change(&self, from: &FlowKey<A>) -> Change {
         Change {
-            addresses: from
-                .source
-                .change(self.source)
-                .then(from.destination.change(self.destination)),
+            addresses: Delta::of_sum(
+                from.source.difference(self.source)
+                    + from.destination.difference(self.destination),
+            ),
             ports: Delta::of_long(
                 words(from.source_port_be, from.destination_port_be),
                 words(self.source_port_be, self.destination_port_be),
@@ -357,7 +357,6 @@ mod tests {
 
     #[test]
     fn the_other_direction_is_found_from_the_rewrite() {
-        let original = FlowKey::new(V4::from_raw(1), V4::from_raw(2), 10, 20, 6);
         let translated = FlowKey::new(V4::from_raw(3), V4::from_raw(4), 30, 40, 6);
         let entry = FlowEntry {
             rewrite: Rewrite::to(&translated),

@@ -42,8 +42,8 @@ pub fn errors_are_translated_with_all_checksums<A: Wire>(
     let (packet, inner) = icmp::parse(&frame, &link, &header).expect("an ICMP error");
     prop_assert_eq!(packet.key, about.key().reversed());
     let original = key(about.kind, source, destination, ports);
-    let change = Rewrite::between(&packet.key, &original.reversed());
-    rewrite::apply_error(&mut frame, &packet, &inner, &change, Hop::Next(NEXT_HOP));
+    let to = Rewrite::to(&original.reversed());
+    rewrite::apply_error(&mut frame, &packet, &inner, &to, Hop::Next(NEXT_HOP));
 
     judge::error::<A>(&bytes[14..])?;
     let quote = &bytes[14 + A::HEADER + 8..];

@@ -49,8 +49,9 @@ fn look<A: Wire>(frame: &SliceFrame<'_>) -> Result<Packet<A>, Exit> {
 fn translate<A: Wire>(bytes: &mut [u8], to: &FlowKey<A>) -> Packet<A> {
     let mut frame = SliceFrame::new(bytes);
     let packet = look(&frame).expect("a valid packet");
-    let change = Rewrite::between(&packet.key, to);
-    rewrite::apply(&mut frame, &packet, &change, Hop::Next(NEXT_HOP));
+    let to = Rewrite::to(to);
+    let change = to.change(&packet.key);
+    rewrite::apply(&mut frame, &packet, &to, change, Hop::Next(NEXT_HOP));
     packet
 }
 

@@ -99,7 +99,7 @@ fn measure(flow: &Flow, order: FlowOrder, clock: &Clock) -> u64 {
     let (original, reply) = (&flow.original_entry, &flow.reply_entry);
     match order {
         FlowOrder::Bytes => original.bytes + reply.bytes,
-        FlowOrder::Packets => original.packets + reply.packets,
+        FlowOrder::Packets => original.packets() + reply.packets(),
         FlowOrder::Age => clock.since_created(original.created).as_millis() as u64,
         FlowOrder::Idle => flow.idle(clock).as_millis() as u64,
     }
