@@ -86,7 +86,9 @@ impl<A: Address> Cached<A> {
             .source
             .scatter(SOURCE)
             .wrapping_add(key.destination.scatter(DESTINATION))
-            .wrapping_add((u64::from(key.protocol) << 32 | u64::from(key.ports())).wrapping_mul(PORTS));
+            .wrapping_add(
+                (u64::from(key.protocol) << 32 | u64::from(key.ports())).wrapping_mul(PORTS),
+            );
         (sum >> (64 - bits)) as u32
     }
 }

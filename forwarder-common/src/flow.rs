@@ -95,8 +95,7 @@ impl<A: Address> Rewrite<A> {
     pub fn change(&self, from: &FlowKey<A>) -> Change {
         Change {
             addresses: Delta::of_sum(
-                from.source.difference(self.source)
-                    + from.destination.difference(self.destination),
+                from.source.difference(self.source) + from.destination.difference(self.destination),
             ),
             ports: Delta::of_long(
                 words(from.source_port_be, from.destination_port_be),

@@ -66,7 +66,7 @@ pub fn note<H: Hook, A: Family>(
     };
     if cached.key == packet.key {
         settle(pending, flow);
-    } else if cached.proof != 0 && flow.packets_low % PATIENCE != 0 {
+    } else if cached.proof != 0 && !flow.packets_low.is_multiple_of(PATIENCE) {
         // It has no look at what is counted there, which is far away where there are many flows.
         return;
     } else if pending.stamp == stamp && is_in_use(pending, now as u32) {
@@ -158,17 +158,12 @@ pub fn stamp(settings: &Settings) -> u32 {
 
 /// This CPU's place for `key`.
 #[inline(always)]
-fn place<A: Family>(
-    key: &FlowKey<A>,
-) -> Option<(&'static mut Cached<A>, &'static mut Pending)> {
+fn place<A: Family>(key: &FlowKey<A>) -> Option<(&'static mut Cached<A>, &'static mut Pending)> {
     let bits = CACHE_STATE.get().bits as u32;
     // SAFETY: the helper takes no argument.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let index = (cpu << bits) + Cached::place(key, bits);
-    let (place, pending) = (
-        A::CACHE.get_ptr_mut(index)?,
-        A::PENDING.get_ptr_mut(index)?,
-    );
+    let (place, pending) = (A::CACHE.get_ptr_mut(index)?, A::PENDING.get_ptr_mut(index)?);
     // SAFETY: a live map value, which only this CPU writes; userspace reads it.
     let place = unsafe { &mut *place };
     // SAFETY: as above.

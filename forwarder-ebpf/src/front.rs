@@ -67,7 +67,9 @@ fn is_set<A: Family>(end: End, address: A) -> bool {
     let (word, bit) = concern::bit(end, address);
     let words: *const u64 = A::CONCERNS.pointer().cast();
     // SAFETY: `concern::bit` numbers no word beyond the last; the verifier makes sure.
-    let word = unsafe { words.add(word as usize).read() };
+    let word = unsafe { words.add(word as usize) };
+    // SAFETY: as above.
+    let word = unsafe { word.read() };
     word & bit != 0
 }
 

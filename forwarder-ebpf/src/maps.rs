@@ -40,10 +40,10 @@ unsafe impl<T> Sync for Global<T> {}
 
 impl<T> Global<T> {
     /// All bits zero, which is a valid value of every record that is kept this way: integers only.
-    const ZERO: Self = {
+    const fn zeroed() -> Self {
         // SAFETY: as said.
         Self(UnsafeCell::new(unsafe { core::mem::zeroed() }))
-    };
+    }
 
     /// The record.
     #[inline(always)]
@@ -185,7 +185,7 @@ macro_rules! family {
         static $pending: Array<Pending> = Array::with_max_entries(2, BPF_F_MMAPABLE);
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
-        static $concerns: Global<[u64; ALL_WORDS as usize]> = Global::ZERO;
+        static $concerns: Global<[u64; ALL_WORDS as usize]> = Global::zeroed();
         #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
 
@@ -264,12 +264,12 @@ pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
 /// What userspace tells the programs about the host.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.settings")]
-pub static SETTINGS: Global<Settings> = Global::ZERO;
+pub static SETTINGS: Global<Settings> = Global::zeroed();
 
 /// See [`forwarder_common::cache`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.cache_state")]
-pub static CACHE_STATE: Global<CacheState> = Global::ZERO;
+pub static CACHE_STATE: Global<CacheState> = Global::zeroed();
 
 /// Names of the rules by slot, zero-padded. The programs do not read them: they are kept here so that a
 /// restarted daemon gives every rule its old slot, and old flows keep their rule's name.

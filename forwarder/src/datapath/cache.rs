@@ -106,7 +106,13 @@ impl Tables {
 
     /// Tells the programs how many places each CPU has: of adopted maps, what they were made with.
     pub(super) fn divide_cache(&mut self, cpus: u32) -> anyhow::Result<()> {
-        let each = self.v4.cache.all.capacity().min(self.v6.cache.all.capacity()) / cpus.max(1);
+        let each = self
+            .v4
+            .cache
+            .all
+            .capacity()
+            .min(self.v6.cache.all.capacity())
+            / cpus.max(1);
         let mut state = self.cache_state.get(&0, 0)?;
         state.bits = u64::from(each.max(2).ilog2());
         Ok(self.cache_state.set(0, state, 0)?)
