@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rstest::rstest;
+use serde_json::Value;
 use tests::netns::{Namespace, Prefix, Wire};
 use tests::process::{output, wait_for, wait_until};
 use tests::responder::{
@@ -288,4 +290,55 @@ fn the_thread_that_serves_has_given_up_capabilities() -> Result<()> {
     }
     assert!(names.iter().any(|name| name == "metrics"), "{names:?}");
     Ok(())
+}
+
+/// Whether promtool takes these rules.
+fn check_rules(text: &str) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("rules.yml");
+    fs::write(&path, text)?;
+    let mut promtool = Command::new("promtool");
+    output(promtool.args(["check", "rules"]).arg(path), PATIENCE).map(drop)
+}
+
+fn document(name: &str) -> Result<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../docs")
+        .join(name);
+    fs::read_to_string(&path).with_context(|| path.display().to_string())
+}
+
+#[test]
+fn the_documented_alerts_are_rules() -> Result<()> {
+    let text = document("metrics.md")?;
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("```").next());
+    let rules: Vec<&str> = blocks
+        .filter(|block| block.starts_with("groups:"))
+        .collect();
+    assert_eq!(rules.len(), 1);
+    check_rules(rules[0])
+}
+
+/// Grafana puts its variables in before it asks.
+#[test]
+fn the_dashboards_expressions_are_promql() -> Result<()> {
+    let dashboard: Value = serde_json::from_str(&document("grafana-dashboard.json")?)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let targets = panels
+        .iter()
+        .filter_map(|panel| panel["targets"].as_array())
+        .flatten();
+    let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
+    let mut count = 0;
+    for target in targets {
+        let expression = target["expr"].as_str().context("no expression")?;
+        let expression = expression.replace("$__rate_interval", "5m");
+        // A JSON string is a YAML string as well.
+        let expression = serde_json::to_string(&expression)?;
+        rules += &format!("  - record: expression{count}\n    expr: {expression}\n");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+    check_rules(&rules)
 }

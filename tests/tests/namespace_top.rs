@@ -143,6 +143,26 @@ fn the_terminal_is_left_as_it_was(#[case] signal: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// A window that is closed, or a connection that breaks.
+#[test]
+fn it_ends_with_its_terminal() -> Result<()> {
+    let mut rig = Rig::s0(TC, &[ECHO])?;
+    let forwarder = rig.gateway.forwarder().context("no forwarder")?;
+    let terminal = Terminal::open()?;
+    let pid = terminal.file("pid");
+    let run = format!(
+        "sh -c 'echo $$ > {}; exec {}'",
+        pid.display(),
+        command(forwarder, "")
+    );
+    terminal.type_line(&run)?;
+    terminal.wait(" 1 rules by packets ")?;
+    let process = PathBuf::from("/proc").join(std::fs::read_to_string(&pid)?.trim());
+    assert!(process.exists());
+    terminal.tmux(&["kill-server"])?;
+    wait_until("the end of top", PATIENCE, || !process.exists())
+}
+
 #[test]
 fn it_shows_what_happens_and_fits_the_terminal() -> Result<()> {
     let mut rig = Rig::s0(TC, &[ECHO])?;

@@ -40,7 +40,7 @@ pub(super) enum Command {
     Rules(QueryArgs),
     /// Show flows in both directions, one a line
     Flows(FlowsArgs),
-    /// Show why packets were not forwarded
+    /// Show why packets were not forwarded: how often, who sent the last one that was dropped, and what to do
     #[command(after_help = "Example: forwarder drops --all")]
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
