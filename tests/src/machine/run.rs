@@ -34,8 +34,8 @@ pub struct Route {
 pub struct Jiffies {
     /// What the clock shows.
     pub now: u64,
-    /// After how many more readings it shows one more, if it does.
-    pub tick: Option<u32>,
+    /// After how many more readings it goes on, and by how much, if it does.
+    pub tick: Option<(u32, u64)>,
 }
 
 impl Jiffies {
@@ -43,11 +43,11 @@ impl Jiffies {
     pub(super) fn read(&mut self) -> u64 {
         let now = self.now;
         self.tick = match self.tick {
-            Some(1) => {
-                self.now += 1;
+            Some((1, by)) => {
+                self.now += by;
                 None
             }
-            other => other.map(|left| left - 1),
+            other => other.map(|(left, by)| (left - 1, by)),
         };
         now
     }
@@ -98,7 +98,7 @@ struct Caller {
 
 struct Run<'a> {
     programs: &'a Programs,
-    world: World,
+    world: &'a mut World,
     memory: Memory,
     program: Arc<[Instruction]>,
     registers: [u64; 11],
@@ -109,20 +109,20 @@ struct Run<'a> {
     way: Vec<String>,
 }
 
-/// Runs `program` over `packet`.
+/// Runs `program` over `packet`. The world's clock goes on.
 ///
 /// # Errors
 /// It does what the verifier would not have let it do, or what is not modelled here.
 pub fn run(
     programs: &Programs,
-    world: &World,
+    world: &mut World,
     maps: Vec<Map>,
     program: &str,
     packet: Packet,
 ) -> Result<Outcome> {
     let mut run = Run {
         programs,
-        world: world.clone(),
+        world,
         memory: Memory::new(packet, maps),
         program: find(programs, program)?,
         registers: [0; 11],
@@ -208,7 +208,7 @@ impl Run<'_> {
                 self.calls += 1;
                 let [_, a, b, c, d, e, ..] = self.registers;
                 let arguments = [a, b, c, d, e];
-                let result = helper::call(&mut self.memory, &mut self.world, id, arguments)?;
+                let result = helper::call(&mut self.memory, self.world, id, arguments)?;
                 self.registers[0] = result;
             }
             Instruction::Local(slots) => self.call(slots)?,

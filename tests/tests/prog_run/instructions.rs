@@ -90,7 +90,7 @@ fn garbled_packets_fare_alike_in_both(
             frame[at] ^= 1 << random.below(8);
         }
         let device = [Device::Wan, Device::Lan][random.below(2)];
-        let weighed = bench.weigh(device, &frame)?;
+        let weighed = bench.weigh(device, &frame, 1)?;
         ways.insert((weighed.outcome.verdict, weighed.outcome.way));
     }
     ensure!(ways.len() >= 4, "only by {ways:?}");

@@ -1,7 +1,6 @@
 //! A packet through the kernel's programs and through the machine's, which must agree.
 
 use std::collections::BTreeMap;
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,41 +28,57 @@ const OUTSIDE: Ipv4Addr = Ipv4Addr::new(195, 228, 245, 1);
 pub struct Weighed {
     /// What it took.
     pub outcome: Outcome,
-    /// The jiffy that it ran at.
-    pub now: u64,
+    /// Jiffies within which it, and those before it that were like it, have run.
+    pub took: u64,
 }
 
 impl Bench {
-    /// Runs the program over a frame that comes in by `from`, here and there, and fails unless verdict, packet and all
-    /// that the maps have afterwards are the same. The programs must be loaded.
-    pub fn weigh(&mut self, from: Device, frame: &[u8]) -> Result<Weighed> {
+    /// Runs the program over a frame that comes in by `from`, so many times in a row, here and there, and fails unless
+    /// verdict, packet and all that the maps have afterwards are the same. The last time is weighed. The programs must
+    /// be loaded.
+    pub fn weigh(&mut self, from: Device, frame: &[u8], times: u32) -> Result<Weighed> {
         let cpu = pin()?;
         let code = code();
-        // Also leaves its reading in a map.
+        // It also leaves its reading in a map.
         self.datapath.clock(1)?;
         let before = image::copy(&self.datapath, code, cpu)?;
-        let run = self.try_run(from, frame)?;
+        let [_, start] = clock(&before)?;
+        let first = self.datapath.clock(1)?.now;
+        let mut run = self.try_run(from, frame)?;
+        for _ in 1..times {
+            run = self.try_run(from, frame)?;
+        }
         self.datapath.clock(1)?;
         let after = image::copy(&self.datapath, code, cpu)?;
+        let [last, end] = clock(&after)?;
         let mut world = World {
             cpu: u32::try_from(cpu)?,
             routes: self.ways(),
             ..World::default()
         };
         let mut told = None;
-        for (jiffies, nanoseconds) in instants(clock(&before)?, clock(&after)?) {
+        for (jiffies, nanoseconds) in instants([first, last], [start, end]) {
             (world.jiffies, world.nanoseconds) = (jiffies, nanoseconds);
-            let outcome = self.imitate(&world, &before, from, frame)?;
-            let now = jiffies.now;
+            let mut outcome = self.imitate(&mut world, &before, from, frame)?;
+            for _ in 1..times {
+                outcome = self.imitate(&mut world, &outcome.memory.maps, from, frame)?;
+            }
+            let took = last - first;
             match compare(&outcome, (run.verdict, &run.packet), &after) {
-                Ok(()) => return Ok(Weighed { outcome, now }),
+                Ok(()) => return Ok(Weighed { outcome, took }),
                 Err(error) => told = told.or(Some(error.context(format!("{:?}", outcome.way)))),
             }
         }
         Err(told.context("time went backwards")?)
     }
 
-    fn imitate(&self, world: &World, maps: &[Map], from: Device, frame: &[u8]) -> Result<Outcome> {
+    fn imitate(
+        &self,
+        world: &mut World,
+        maps: &[Map],
+        from: Device,
+        frame: &[u8],
+    ) -> Result<Outcome> {
         let device = self.index(from);
         let skb = |ingress| Arrival::Skb { ingress, device };
         let (program, arrival) = match self.hook {
@@ -100,18 +115,31 @@ fn pin() -> Result<usize> {
     Ok(cpu)
 }
 
-/// Readings of the clock in one run, at most.
+/// Readings of the clock until a packet has run, at most.
 const READINGS: u32 = 8;
 
-/// When the kernel's program may have run, between two readings of both clocks: at each jiffy, with or without the next
-/// one having begun meanwhile; of the other clock only seconds count, of which one may have begun.
-fn instants(
-    [first, start]: [u64; 2],
-    [last, end]: [u64; 2],
-) -> impl Iterator<Item = (Jiffies, u64)> {
-    let ticks = iter::once(None).chain((1..READINGS).map(Some));
-    let jiffies = ticks.flat_map(move |tick| (first..=last).map(move |now| Jiffies { now, tick }));
-    jiffies.flat_map(move |jiffies| [(jiffies, start), (jiffies, end)])
+/// When the kernel's program may have run, between two readings of both clocks: at each jiffy, with or without others
+/// having begun meanwhile; of the other clock only seconds count, of which one may have begun.
+fn instants([first, last]: [u64; 2], [start, end]: [u64; 2]) -> Vec<(Jiffies, u64)> {
+    const SECOND: u64 = 1_000_000_000;
+    let steady = (first..=last).map(|now| Jiffies { now, tick: None });
+    let ticking = (first..last).flat_map(|now| {
+        let ticks =
+            (1..READINGS).flat_map(move |after| (1..=last - now).map(move |by| (after, by)));
+        ticks.map(move |tick| Jiffies {
+            now,
+            tick: Some(tick),
+        })
+    });
+    let seconds = if start / SECOND == end / SECOND { 1 } else { 2 };
+    let jiffies = steady.chain(ticking);
+    let both = jiffies.flat_map(|jiffies| {
+        [start, end]
+            .map(|time| (jiffies, time))
+            .into_iter()
+            .take(seconds)
+    });
+    both.collect()
 }
 
 /// What the clock program has read last: jiffies and nanoseconds.
