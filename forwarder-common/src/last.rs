@@ -4,6 +4,8 @@
 pub const KEPT: usize = 44;
 /// The same of an IPv4 packet that has no more: header, and what UDP has.
 pub const KEPT_SHORT: usize = 28;
+/// The same of one that has nothing behind its IPv4 header.
+pub const KEPT_LEAST: usize = 20;
 
 /// One packet.
 #[repr(C)]
@@ -13,7 +15,7 @@ pub struct LastPacket {
     pub at: u64,
     /// Index of the device that it was on.
     pub device: u32,
-    /// How many of the bytes there are: [`KEPT`], [`KEPT_SHORT`] or 0.
+    /// How many of the bytes there are: [`KEPT`], [`KEPT_SHORT`], [`KEPT_LEAST`] or 0.
     pub kept: u32,
     /// How it begins, in native words: as it lies in memory.
     pub words: [u32; KEPT / 4],

@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 use forwarder_common::{
     frame,
-    last::{KEPT, KEPT_SHORT, LastPacket},
+    last::{KEPT, KEPT_LEAST, KEPT_SHORT, LastPacket},
     parse,
     reason::Reason,
 };
@@ -47,6 +47,8 @@ fn keep(window: &Window, start: usize, last: &mut LastPacket) {
         copy::<{ KEPT / 4 }>(words.cast(), last);
     } else if let Some(words) = window.at::<[u32; KEPT_SHORT / 4]>(start) {
         copy::<{ KEPT_SHORT / 4 }>(words.cast(), last);
+    } else if let Some(words) = window.at::<[u32; KEPT_LEAST / 4]>(start) {
+        copy::<{ KEPT_LEAST / 4 }>(words.cast(), last);
     }
 }
 
