@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod metrics;
+pub mod migrate;
 pub mod network;
 pub mod report;
 pub mod top;

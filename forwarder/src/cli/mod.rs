@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod flows;
+mod migrate;
 mod output;
 mod query;
 mod run;
@@ -45,6 +46,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
         Command::Top(args) => top::top(&args),
+        Command::Import(command) => migrate::import(command),
         Command::Reload(args) => {
             let sentence: String = query::ask(&args, Request::Reload)?;
             output::line(&sentence)

@@ -68,8 +68,12 @@ fn half_a_rule_is_refused(#[case] args: &[&str]) {
 
 #[test]
 fn every_help_has_an_example() {
-    for command in Cli::command().get_subcommands_mut() {
-        let help = command.render_long_help().to_string();
-        assert!(help.contains("Example"), "{help}");
+    fn check(command: &mut clap::Command) {
+        for command in command.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+            check(command);
+        }
     }
+    check(&mut Cli::command());
 }

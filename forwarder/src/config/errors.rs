@@ -117,6 +117,13 @@ impl ConfigErrors {
         self.diagnostics.len()
     }
 
+    /// The first of them: what is wrong and what was expected, without its place.
+    pub fn first(&self) -> &str {
+        self.diagnostics
+            .first()
+            .map_or("", |found| found.message.as_str())
+    }
+
     /// Whether the flags of a command line are to blame and not a file.
     pub fn is_usage(&self) -> bool {
         self.origin.is_command_line()

@@ -1,0 +1,116 @@
+//! From netfilter's rules to a configuration, and back.
+//!
+//! Nothing is left out in silence: every rule that was read is in the configuration, or is listed with the reason why it
+//! is not.
+
+mod clients;
+mod draft;
+mod iptables;
+mod journal;
+mod names;
+mod render;
+mod ruleset;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{self, Config};
+use journal::Journal;
+use ruleset::Ruleset;
+
+/// What rules do not say about the host that they are for.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    /// Devices on which packets arrive.
+    pub interfaces: Vec<String>,
+    /// The host's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes, and the devices that lead to them.
+    pub routes: Vec<(IpNet, String)>,
+}
+
+/// A configuration, and what to know about it.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The configuration's text, which `forwarder check` takes. It has all of `findings` in comments.
+    pub text: String,
+    /// The same as a configuration.
+    pub config: Config,
+    /// What was not translated, or not quite, one rule a line.
+    pub findings: String,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// There is nothing in it that is a rule.
+    #[error("there are no rules in it: expected what `{expected}` prints")]
+    Nothing {
+        /// The command to use.
+        expected: &'static str,
+    },
+    /// No rule could be translated.
+    #[error("none of the rules can be translated, so there is no configuration to write")]
+    Untranslatable {
+        /// Why, one rule a line.
+        findings: String,
+    },
+    /// The rules would take hours.
+    #[error(
+        "the rules call each other too often to be followed: give the chains that matter alone"
+    )]
+    TooMany,
+    /// What was made of the rules is not a configuration.
+    #[error("what the rules come to is refused: {reason}")]
+    Refused {
+        /// What `forwarder check` says.
+        reason: String,
+    },
+}
+
+/// Translates what `iptables-save` or `ip6tables-save` prints, or both one after the other.
+///
+/// # Errors
+/// There is nothing that can be translated.
+pub fn import_iptables(text: &str, hints: &Hints) -> Result<Imported, ImportError> {
+    let mut journal = Journal::default();
+    let rulesets = iptables::read(text, &mut journal);
+    import(rulesets, hints, journal, "iptables-save")
+}
+
+fn import(
+    mut rulesets: Vec<Ruleset>,
+    hints: &Hints,
+    mut journal: Journal,
+    expected: &'static str,
+) -> Result<Imported, ImportError> {
+    if journal.is_empty() {
+        return Err(ImportError::Nothing { expected });
+    }
+    for ruleset in &mut rulesets {
+        ruleset.nat.break_circles();
+    }
+    let draft = translate::translate(&rulesets, hints, &mut journal)
+        .map_err(|translate::TooMany| ImportError::TooMany)?;
+    let findings = render::Told(&journal).to_string();
+    if draft.rule_count() == 0 {
+        return Err(ImportError::Untranslatable { findings });
+    }
+    let heading = format!("Made by `forwarder import` from {expected}.");
+    let text = render::configuration(&draft, &journal, &heading);
+    match config::parse("import", &text) {
+        Ok(config) => Ok(Imported {
+            text,
+            config,
+            findings,
+        }),
+        Err(errors) => Err(ImportError::Refused {
+            reason: errors.first().to_owned(),
+        }),
+    }
+}
