@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,9 @@ impl Thread {
     /// # Errors
     /// If the device cannot, or the thread does not show up.
     pub fn of(namespace: &Namespace, device: &str, cpu: usize) -> Result<Self> {
+        // Rigs call their devices alike, and a thread is known by being new: one after the other.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let start = format!("napi/{device}-");
         let known = named(&start);
         namespace

@@ -46,9 +46,10 @@ pub(super) enum Command {
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
     Top(TopArgs),
-    /// Make a configuration of iptables' or nftables' rules
+    /// Make a configuration of iptables' rules
     #[command(
         subcommand,
+        disable_help_subcommand = true,
         after_help = "Example: sudo iptables-save | forwarder import iptables-save --output forwarder.toml"
     )]
     Import(ImportCommand),
