@@ -1,6 +1,5 @@
 //! What can be typed.
 
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use forwarder_common::tcp::State;
 use ipnet::IpNet;
 
+use super::migrate::args::{ExportCommand, ImportCommand};
 use crate::control::{FlowOrder, FlowProtocol, prefix};
 
 /// Forwards TCP and UDP connections to other hosts with eBPF, without the kernel's stack.
@@ -46,13 +46,20 @@ pub(super) enum Command {
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
     Top(TopArgs),
-    /// Make a configuration of iptables' rules
+    /// Make a configuration of iptables' or nftables' rules
     #[command(
         subcommand,
         disable_help_subcommand = true,
         after_help = "Example: sudo iptables-save | forwarder import iptables-save --output forwarder.toml"
     )]
     Import(ImportCommand),
+    /// Make iptables' or nftables' rules of a configuration
+    #[command(
+        subcommand,
+        disable_help_subcommand = true,
+        after_help = "Example: forwarder export iptables /etc/forwarder/forwarder.toml"
+    )]
+    Export(ExportCommand),
     /// Make the running forwarder read its file again; a bad file changes nothing
     #[command(after_help = "Example: forwarder check && sudo forwarder reload")]
     Reload(SocketArgs),
@@ -221,50 +228,4 @@ pub(super) struct DropsArgs {
     pub all: bool,
     #[command(flatten)]
     pub query: QueryArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ImportCommand {
-    /// What iptables-save or ip6tables-save prints, or one after the other
-    #[command(after_help = "\
-Examples:
-  sudo iptables-save | forwarder import iptables-save > forwarder.toml
-  forwarder import iptables-save /etc/iptables/rules.v4 --route 192.168.1.0/24=eth1 --output forwarder.toml")]
-    IptablesSave(ImportArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct ImportArgs {
-    /// The rules [default: standard input]
-    pub file: Option<PathBuf>,
-    #[command(flatten)]
-    pub output: OutputArgs,
-    /// A device on which packets arrive, besides those that rules name
-    #[arg(long, value_name = "NAME")]
-    pub interface: Vec<String>,
-    /// An address of the host that the rules are for
-    #[arg(long, value_name = "ADDR")]
-    pub address: Vec<IpAddr>,
-    /// The device that leads to these addresses
-    #[arg(long, value_name = "PREFIX=NAME", value_parser = route)]
-    pub route: Vec<(IpNet, String)>,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct OutputArgs {
-    /// Write to this file, which must not exist [default: standard output]
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Replace the file if it exists
-    #[arg(long, requires = "output")]
-    pub force: bool,
-}
-
-/// `PREFIX=NAME`; an address is a prefix of one.
-fn route(text: &str) -> Result<(IpNet, String), String> {
-    let expected = || "expected PREFIX=NAME, such as 192.168.1.0/24=eth1".to_owned();
-    let (prefix, name) = text.split_once('=').ok_or_else(expected)?;
-    let alone = || prefix.parse::<IpAddr>().map(IpNet::from).ok();
-    let prefix = prefix.parse().ok().or_else(alone).ok_or_else(expected)?;
-    Ok((prefix, name.to_owned()))
 }

@@ -47,6 +47,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Drops(args) => query::drops(&args),
         Command::Top(args) => top::top(&args),
         Command::Import(command) => migrate::import(command),
+        Command::Export(command) => migrate::export(command),
         Command::Reload(args) => {
             let sentence: String = query::ask(&args, Request::Reload)?;
             output::line(&sentence)

@@ -19,14 +19,6 @@ impl ClientSet {
         }
     }
 
-    /// The empty set of `other`'s family.
-    pub fn nobody_like(other: &Self) -> Self {
-        Self {
-            family: other.family,
-            prefixes: Vec::new(),
-        }
-    }
-
     /// Prefixes of another family are left out.
     pub fn new(family: Family, prefixes: &[IpNet]) -> Self {
         let prefixes = prefixes

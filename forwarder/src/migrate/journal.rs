@@ -41,6 +41,7 @@ pub(super) struct Journal {
     origins: Vec<Origin>,
     translated: BTreeSet<OriginId>,
     findings: BTreeSet<Finding>,
+    told: BTreeSet<OriginId>,
     remarks: Vec<String>,
 }
 
@@ -68,11 +69,19 @@ impl Journal {
     }
 
     pub fn note(&mut self, kind: Kind, origin: OriginId, reason: impl Into<String>) {
+        self.told.insert(origin);
         self.findings.insert(Finding {
             kind,
             origin,
             reason: one_line(&reason.into()),
         });
+    }
+
+    /// The same of several rules.
+    pub fn note_all(&mut self, kind: Kind, origins: &[OriginId], reason: &str) {
+        for origin in origins {
+            self.note(kind, *origin, reason);
+        }
     }
 
     /// Something to know that belongs to no rule.
@@ -94,7 +103,7 @@ impl Journal {
 
     /// Whether anything is known of it.
     pub fn has_fate(&self, id: OriginId) -> bool {
-        self.translated.contains(&id) || self.findings.iter().any(|one| one.origin == id)
+        self.translated.contains(&id) || self.told.contains(&id)
     }
 
     pub fn is_translated(&self, id: OriginId) -> bool {
@@ -103,9 +112,8 @@ impl Journal {
 
     /// The rules of which nothing is known.
     pub fn fateless(&self) -> Vec<OriginId> {
-        let told: BTreeSet<OriginId> = self.findings.iter().map(|one| one.origin).collect();
         (0..self.origins.len())
-            .filter(|id| !self.translated.contains(id) && !told.contains(id))
+            .filter(|id| !self.has_fate(*id))
             .collect()
     }
 

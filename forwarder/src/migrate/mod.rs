@@ -5,9 +5,12 @@
 
 mod clients;
 mod draft;
+mod export;
 mod iptables;
 mod journal;
 mod names;
+mod nat;
+mod nft;
 mod render;
 mod ruleset;
 mod translate;
@@ -20,7 +23,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::config::{self, Config};
+pub use export::{iptables as export_iptables, nft as export_nft};
 use journal::Journal;
+pub use ruleset::Family;
 use ruleset::Ruleset;
 
 /// What rules do not say about the host that they are for.
@@ -49,10 +54,22 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// There is nothing in it that is a rule.
-    #[error("there are no rules in it: expected what `{expected}` prints")]
+    #[error("there are no rules in it: expected what `{expected}` prints{instead}")]
     Nothing {
         /// The command to use.
         expected: &'static str,
+        /// What else it looks like, and what to do with that.
+        instead: &'static str,
+    },
+    /// It is not JSON.
+    #[error(
+        "this is not the JSON of a ruleset ({reason}): expected what `nft -j list ruleset` prints{instead}"
+    )]
+    NoJson {
+        /// What the parser says.
+        reason: String,
+        /// What else it looks like, and what to do with that.
+        instead: &'static str,
     },
     /// No rule could be translated.
     #[error("none of the rules can be translated, so there is no configuration to write")]
@@ -79,8 +96,33 @@ pub enum ImportError {
 /// There is nothing that can be translated.
 pub fn import_iptables(text: &str, hints: &Hints) -> Result<Imported, ImportError> {
     let mut journal = Journal::default();
+    if text.trim_start().starts_with('{') {
+        return Err(ImportError::Nothing {
+            expected: "iptables-save",
+            instead: "; for the JSON of nft use `forwarder import nft`",
+        });
+    }
     let rulesets = iptables::read(text, &mut journal);
     import(rulesets, hints, journal, "iptables-save")
+}
+
+/// Translates what `nft -j list ruleset` prints.
+///
+/// # Errors
+/// There is nothing that can be translated.
+pub fn import_nft(text: &str, hints: &Hints) -> Result<Imported, ImportError> {
+    let mut journal = Journal::default();
+    let rulesets = nft::read(text, &mut journal).map_err(|reason| ImportError::NoJson {
+        reason,
+        instead: match text.trim_start().chars().next() {
+            Some('*' | '#' | ':' | '-') => {
+                "; for the output of iptables-save use `forwarder import iptables-save`"
+            }
+            Some('t') => ", with `-j`",
+            _ => "",
+        },
+    })?;
+    import(rulesets, hints, journal, "nft -j list ruleset")
 }
 
 fn import(
@@ -90,7 +132,10 @@ fn import(
     expected: &'static str,
 ) -> Result<Imported, ImportError> {
     if journal.is_empty() {
-        return Err(ImportError::Nothing { expected });
+        return Err(ImportError::Nothing {
+            expected,
+            instead: "",
+        });
     }
     for ruleset in &mut rulesets {
         ruleset.nat.break_circles();

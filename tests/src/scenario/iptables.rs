@@ -3,7 +3,7 @@
 mod script;
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,15 @@ use anyhow::{Context, Result};
 use super::{Family, GatewayConfig};
 use crate::netns::Namespace;
 use crate::process;
+
+/// Rules in netfilter's own words.
+#[derive(Clone, Debug)]
+pub enum Netfilter {
+    /// For `iptables-restore` and `ip6tables-restore`.
+    Iptables([String; 2]),
+    /// For `nft -f`.
+    Nft(String),
+}
 
 /// Rules in effect in a namespace. They go with the namespace.
 #[derive(Debug)]
@@ -35,6 +44,30 @@ impl Iptables {
             restore(namespace, family, script)?;
         }
         route_by_mark(namespace, config)?;
+        namespace.forward(true)?;
+        Ok(Self { scripts })
+    }
+
+    /// Loads rules as an operator has them, with iptables or nft, and switches forwarding on.
+    ///
+    /// # Errors
+    /// If a tool is missing or refuses a rule.
+    pub(super) fn load(namespace: &Namespace, rules: &Netfilter) -> Result<Self> {
+        for scope in ["all", "default"] {
+            namespace.sysctl(&format!("net/ipv4/conf/{scope}/send_redirects"), "0")?;
+        }
+        let scripts = match rules {
+            Netfilter::Iptables(scripts) => {
+                for (script, family) in scripts.iter().zip(Family::ALL) {
+                    restore(namespace, family, script)?;
+                }
+                scripts.clone()
+            }
+            Netfilter::Nft(script) => {
+                feed(namespace.command("nft").args(["-f", "-"]), script)?;
+                [script.clone(), String::new()]
+            }
+        };
         namespace.forward(true)?;
         Ok(Self { scripts })
     }
@@ -65,15 +98,17 @@ fn route_by_mark(namespace: &Namespace, config: &GatewayConfig) -> Result<()> {
 }
 
 fn restore(namespace: &Namespace, family: Family, script: &str) -> Result<()> {
+    let mut command = namespace.command(family.pick("iptables-restore", "ip6tables-restore"));
+    // Without -w two namespaces exclude each other through /run/xtables.lock.
+    feed(command.arg("-w"), script)
+}
+
+/// Runs a command with `script` on its standard input.
+fn feed(command: &mut Command, script: &str) -> Result<()> {
     let mut file = tempfile::tempfile().context("creating a file for the rules")?;
     file.write_all(script.as_bytes())?;
     std::io::Seek::rewind(&mut file)?;
-    let mut command = namespace.command(family.pick("iptables-restore", "ip6tables-restore"));
-    // Without -w two namespaces exclude each other through /run/xtables.lock.
-    process::output(
-        command.arg("-w").stdin(Stdio::from(file)),
-        Duration::from_secs(20),
-    )
-    .with_context(|| format!("loading rules:\n{script}"))
-    .map(drop)
+    process::output(command.stdin(Stdio::from(file)), Duration::from_secs(20))
+        .with_context(|| format!("loading rules:\n{script}"))
+        .map(drop)
 }

@@ -25,7 +25,7 @@ pub use config::GatewayConfig;
 pub use family::Family;
 pub use forwarder::{Forwarder, binary, see_bpffs, socket_in};
 pub use hairpin::Hairpin;
-pub use iptables::Iptables;
+pub use iptables::{Iptables, Netfilter};
 pub use outcome::Outcome;
 pub use rig::{Baseline, Baselines, Rig, Topology};
 pub use rules::{Masquerade, Mode, Output, Protocol, Rule, Source, Uplink};
@@ -92,6 +92,15 @@ impl Gateway {
         namespace.forward(false)?;
         let forwarder = Forwarder::start_file(namespace, text)?;
         Ok(Self::Forwarder(Box::new(forwarder)))
+    }
+
+    /// Puts rules of netfilter's into effect, as an operator has them.
+    ///
+    /// # Errors
+    /// If a tool is missing or refuses them.
+    pub fn start_rules(namespace: &Namespace, rules: &Netfilter) -> Result<Self> {
+        namespace.forward(false)?;
+        Ok(Self::Iptables(Iptables::load(namespace, rules)?))
     }
 
     /// The daemon, where there is one.

@@ -47,10 +47,10 @@ impl Sections {
                 rulesets.len() - 1
             });
             let ruleset = &mut rulesets[at];
-            if table.name == "nat" && ruleset.nat.chains.is_empty() {
-                ruleset.nat = table;
-            } else {
-                ruleset.others.push(table);
+            match table.name.as_str() {
+                "nat" if ruleset.nat.chains.is_empty() => ruleset.nat = table,
+                "nat" => refuse_second(&table, journal),
+                _ => ruleset.others.push(table),
             }
         }
         rulesets.sort_by_key(|one| one.family);
@@ -138,6 +138,13 @@ impl Section {
         }
         note_unknown_tables(&table, journal);
         table
+    }
+}
+
+fn refuse_second(table: &Table, journal: &mut Journal) {
+    for rule in table.rules() {
+        let why = "there is another table `nat` of this family before this one; translate them one by one";
+        journal.note(Kind::Untranslated, rule.origin, why);
     }
 }
 

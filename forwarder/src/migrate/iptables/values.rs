@@ -31,16 +31,19 @@ pub(super) fn address_range(text: &str) -> Option<Vec<IpNet>> {
     addresses(text).map(Addresses::prefixes)
 }
 
-/// `ADDR` or `FIRST-LAST`, each also in brackets.
+/// `ADDR` or `FIRST-LAST`, each address or all of it in brackets.
 fn addresses(text: &str) -> Option<Addresses> {
-    let address = |text: &str| -> Option<IpAddr> {
+    fn inside(text: &str) -> &str {
         let inner = text
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'));
-        inner.unwrap_or(text).parse().ok()
-    };
+        inner
+            .filter(|inner| !inner.contains(['[', ']']))
+            .unwrap_or(text)
+    }
+    let text = inside(text);
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    Addresses::new(address(first)?, address(last)?)
+    Addresses::new(inside(first).parse().ok()?, inside(last).parse().ok()?)
 }
 
 /// `PORT`, `FIRST:LAST`, `:LAST`, `FIRST:`, or several of them with commas. Port 0 is nobody's and left out.
@@ -171,6 +174,10 @@ mod tests {
     #[case::v6_port("[2001:db8::1]:25", Some("2001:db8::1-2001:db8::1 25 "))]
     #[case::v6_pool(
         "[2001:db8::1]-[2001:db8::3]:1-9",
+        Some("2001:db8::1-2001:db8::3 1-9 ")
+    )]
+    #[case::v6_pool_of_ip6tables(
+        "[2001:db8::1-2001:db8::3]:1-9",
         Some("2001:db8::1-2001:db8::3 1-9 ")
     )]
     #[case::v6_brackets("[2001:db8::1]", Some("2001:db8::1-2001:db8::1  "))]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rstest::rstest;
 
-use crate::migrate::{Hints, import_iptables};
+use crate::migrate::{Hints, import_iptables, import_nft};
 
 fn path(name: &str) -> PathBuf {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/src/migrate/tests/fixtures");
@@ -56,6 +56,34 @@ fn iptables(#[case] name: &str) {
                 "{line} is left out in silence"
             );
         }
+    }
+    assert_is(&format!("{name}.toml"), &imported.text);
+}
+
+#[rstest]
+#[case::maps_and_sets("nft-maps")]
+fn nft(#[case] name: &str) {
+    let rules = fs::read_to_string(path(&format!("{name}.json"))).unwrap();
+    let imported = import_nft(&rules, &Hints::default()).unwrap();
+    let root: serde_json::Value = serde_json::from_str(&rules).unwrap();
+    for rule in root["nftables"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one.get("rule"))
+    {
+        let text = |key: &str| rule[key].as_str().unwrap();
+        let place = format!(
+            "{} {} {}, handle {}: ",
+            text("family"),
+            text("table"),
+            text("chain"),
+            rule["handle"]
+        );
+        assert!(
+            imported.text.contains(&place),
+            "{place} is left out in silence"
+        );
     }
     assert_is(&format!("{name}.toml"), &imported.text);
 }

@@ -3,6 +3,7 @@
 mod fixtures;
 mod oracle;
 mod properties;
+mod round_trip;
 mod rules;
 
 use super::{Hints, ImportError, Imported, import_iptables};

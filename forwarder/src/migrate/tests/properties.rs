@@ -155,3 +155,19 @@ fn chains_that_would_take_for_ever_are_refused() {
         Err(ImportError::TooMany)
     ));
 }
+
+/// Tables of many rules are what people want to get away from.
+#[test]
+fn a_thousand_rules() {
+    let mut text = "*nat\n".to_owned();
+    for number in 0..500u32 {
+        let (high, low) = (number / 250, number % 250);
+        text += &format!(
+            "-A PREROUTING -d 203.0.{high}.{low} -i eth0 -p tcp --dport 25 -j DNAT --to-destination 10.0.{high}.{low}\n\
+             -A PREROUTING -p udp --dport {} -j DNAT --to-destination 10.1.{high}.{low}:53\n",
+            number + 1000,
+        );
+    }
+    let imported = import_iptables(&text, &Hints::default()).unwrap();
+    assert_eq!(imported.config.rules.len(), 1000);
+}

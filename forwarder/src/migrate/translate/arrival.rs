@@ -9,9 +9,9 @@ use crate::config::{PortRange, Protocol};
 use crate::migrate::clients::ClientSet;
 use crate::migrate::ruleset::{Addresses, Device, Family, Is, Match};
 
+use super::course::{Facts, Holds};
 use super::places::Places;
 use super::slice::have;
-use super::walk::{Facts, Holds};
 
 /// More addresses than this are not written out as listeners one by one.
 const MOST_ADDRESSES: u32 = 16;

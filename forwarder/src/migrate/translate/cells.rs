@@ -1,18 +1,23 @@
 //! What becomes of every kind of packets that arrive: by protocol, address, ports and device.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use crate::config::{PortRange, Protocol, Source};
+use crate::migrate::clients::ClientSet;
 use crate::migrate::journal::{Journal, OriginId};
 use crate::migrate::ruleset::{Action, Family, Hook, Match, Nat, Ruleset};
 
-use super::arrival::{Arrival, few, number};
+use super::arrival::{Arrival, number};
+use super::concerns::Concerns;
+use super::course::Budget;
 use super::outcome::{Forward, Kinds, Outcome, Settled, To, settle};
 use super::places::Places;
 use super::slice::Slice;
 use super::source::{self, Departure};
-use super::walk::{Budget, walk};
+use super::walk::walk;
 
 /// Packets to some ports, and what becomes of them by device: first those that no rule names, then one for each of
 /// [`Places::interfaces`].
@@ -29,6 +34,8 @@ pub(super) struct Field<'a> {
     family: Family,
     arrivals: Slice<'a>,
     departures: Slice<'a>,
+    by_backend: RefCell<BTreeMap<(Protocol, IpAddr), Rc<Slice<'a>>>>,
+    concerns: Concerns,
     named: BTreeSet<IpAddr>,
     /// Ports at which a rule for packets that leave begins, as packets arrive.
     edges: Vec<u16>,
@@ -41,32 +48,23 @@ impl<'a> Field<'a> {
     pub fn new(ruleset: &'a Ruleset, places: &'a Places, budget: &'a Budget) -> Self {
         let arrivals = Slice::new(&ruleset.nat, Hook::Prerouting);
         let departures = Slice::new(&ruleset.nat, Hook::Postrouting);
-        let mut named = BTreeSet::new();
-        let mut local = false;
-        for condition in arrivals.all().flat_map(|rule| &rule.matches) {
-            if let Match::Destination(list) = condition {
-                named.extend(list.value.iter().filter_map(|one| few(*one)).flatten());
-            }
-            local |= matches!(condition, Match::Local(_));
-        }
-        let rules = arrivals.all().chain(departures.all());
-        for condition in rules.flat_map(|rule| &rule.matches) {
-            if let Match::OriginalDestination(list) = condition {
-                named.extend(list.value.iter().filter_map(|one| few(*one)).flatten());
-            }
-        }
-        if local {
+        let mut concerns = Concerns::of(&arrivals, &departures);
+        if !concerns.by_local.is_empty() {
             let own = places.own.iter().copied();
-            named.extend(own.filter(|one| Family::of(*one) == ruleset.family));
+            for address in own.filter(|one| Family::of(*one) == ruleset.family) {
+                concerns.by_address.entry(address).or_default();
+            }
         }
         Self {
             edges: edges(&arrivals, &departures),
             places,
             budget,
             family: ruleset.family,
+            named: concerns.by_address.keys().copied().collect(),
+            concerns,
             arrivals,
             departures,
-            named,
+            by_backend: RefCell::default(),
         }
     }
 
@@ -75,8 +73,9 @@ impl<'a> Field<'a> {
         &self.named
     }
 
-    /// All packets of a protocol to `destination`, or to whatever address is not named, in the order of their ports
-    /// and divided at `edges` at least.
+    /// All packets of a protocol to `destination` that some rule treats otherwise than those to whatever address is not
+    /// named, or (`None`) all packets to such an address; in the order of their ports and divided at the sorted `edges`
+    /// at least.
     pub fn cells(
         &self,
         (protocol, destination): (Protocol, Option<IpAddr>),
@@ -94,25 +93,49 @@ impl<'a> Field<'a> {
         });
         let mut all_edges = self.edges.clone();
         all_edges.extend(edges);
+        all_edges.sort_unstable();
+        let ranges = match destination {
+            Some(address) => self.concerns.ports(address),
+            None => vec![PortRange::ALL],
+        };
         let mut cells = Vec::new();
-        slice.divide(PortRange::ALL, &all_edges, &mut |slice, ports| {
-            let mut arrival = Arrival {
-                places: self.places,
-                family: self.family,
-                interface: None,
-                destination,
-                named: &self.named,
-                protocol,
-                ports,
-            };
-            let mut row = vec![self.outcome(slice, &arrival, met, journal)];
-            for name in &self.places.interfaces {
-                arrival.interface = Some(name);
-                row.push(self.outcome(slice, &arrival, met, journal));
-            }
-            cells.push(Cell { ports, row });
-        });
+        for range in ranges {
+            slice
+                .within(range)
+                .divide(range, &all_edges, &mut |slice, ports| {
+                    let mut arrival = Arrival {
+                        places: self.places,
+                        family: self.family,
+                        interface: None,
+                        destination,
+                        named: &self.named,
+                        protocol,
+                        ports,
+                    };
+                    let mut row = vec![self.outcome(slice, &arrival, met, journal)];
+                    for name in &self.places.interfaces {
+                        arrival.interface = Some(name);
+                        row.push(self.outcome(slice, &arrival, met, journal));
+                    }
+                    cells.push(Cell { ports, row });
+                });
+        }
         cells
+    }
+
+    /// What packets to a backend can meet when they leave.
+    fn departures(&self, protocol: Protocol, backend: IpAddr) -> Rc<Slice<'a>> {
+        let mut known = self.by_backend.borrow_mut();
+        let slice = known.entry((protocol, backend)).or_insert_with(|| {
+            Rc::new(self.departures.filter(|condition| match condition {
+                Match::Protocol(list) => list.holds(list.value.contains(&number(protocol))),
+                Match::Destination(list) => {
+                    list.holds(list.value.iter().any(|one| one.contains(&backend)))
+                }
+                _ => true,
+            }))
+        });
+        Rc::clone(slice)
     }
 
     fn outcome(
@@ -122,7 +145,7 @@ impl<'a> Field<'a> {
         met: &mut Met,
         journal: &mut Journal,
     ) -> Outcome {
-        let everybody = crate::migrate::clients::ClientSet::everybody(self.family);
+        let everybody = ClientSet::everybody(self.family);
         let course = walk(slice, arrival, &everybody, self.budget);
         met.extend(course.decisions.iter().map(|one| one.rule.origin));
         met.extend(&course.spared);
@@ -167,7 +190,8 @@ impl<'a> Field<'a> {
                 listen: arrival.ports,
                 interface: arrival.interface,
             };
-            let found = source::find(&self.departures, &departure, &forward.clients, self.budget);
+            let departures = self.departures(arrival.protocol, backend);
+            let found = source::find(&departures, &departure, &forward.clients, self.budget);
             let found = found.and_then(|found| match &first {
                 Some(source) if *source != found.source => {
                     let why =

@@ -15,11 +15,11 @@ use crate::migrate::names::{Names, service};
 use crate::migrate::render;
 use crate::migrate::ruleset::Family;
 
+use super::Clamped;
 use super::listeners::Listener;
 use super::masquerades::Outbound;
-use super::note_all;
 use super::outcome::{Port, To};
-use super::{Clamped, Comments};
+use super::whole::Comments;
 
 /// `[[forward]]`, in the order of the rules that they were made from.
 pub(super) fn write(
@@ -109,7 +109,6 @@ fn both_families(listeners: Vec<(Family, Listener)>) -> Vec<(Option<Family>, Lis
         let twin = |one: &&mut (Option<Family>, Listener)| {
             let (other, known) = (one.0, &one.1);
             other.is_some_and(|other| other != family)
-                && matches!(known.forward.to, To::Local(_))
                 && known.forward.to == listener.forward.to
                 && known.listen == listener.listen
                 && (&known.interface, &known.protocols)
@@ -117,7 +116,13 @@ fn both_families(listeners: Vec<(Family, Listener)>) -> Vec<(Option<Family>, Lis
                 && known.forward.clients.is_everybody()
                 && listener.forward.clients.is_everybody()
         };
-        match all.iter_mut().find(twin) {
+        let local = matches!(listener.forward.to, To::Local(_));
+        let known = if local {
+            all.iter_mut().find(twin)
+        } else {
+            None
+        };
+        match known {
             Some((family, known)) => {
                 *family = None;
                 known.forward.origins.extend(listener.forward.origins);
@@ -227,7 +232,7 @@ pub(super) fn outbound(
             "iptables translates only what leaves by {}, a `[[masquerade]]` whatever its clients send to other hosts",
             devices.join(" or ")
         );
-        note_all(journal, Kind::Differs, &written.origins, &why);
+        journal.note_all(Kind::Differs, &written.origins, &why);
     }
     remark(outbound.way.remarks, journal);
     journal.remark(
@@ -254,7 +259,7 @@ pub(super) fn accept(
             Some(())
         }
         Err(errors) => {
-            note_all(journal, Kind::Untranslated, origins, errors.first());
+            journal.note_all(Kind::Untranslated, origins, errors.first());
             None
         }
     }

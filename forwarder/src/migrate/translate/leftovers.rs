@@ -30,8 +30,8 @@ pub(super) fn stuck_source(
         "as whom it sends is said by {}: {why}",
         journal.places(departures)
     );
-    super::note_all(journal, Kind::Untranslated, forward, &reason);
-    super::note_all(journal, Kind::Untranslated, departures, why);
+    journal.note_all(Kind::Untranslated, forward, &reason);
+    journal.note_all(Kind::Untranslated, departures, why);
 }
 
 /// The segment size that TCP connections are lowered to, and the rules that say so.
@@ -136,7 +136,13 @@ fn translation(
         return note(journal, why);
     }
     if let Some(why) = rule.matches.iter().find_map(|one| impossible(one, places)) {
-        return note(journal, why);
+        // Packets that are not looked at need no exception.
+        let spares = matches!(rule.action, Action::Accept | Action::Return);
+        let device = rule.matches.iter().any(|one| matches!(one, Match::In(_)));
+        return match spares && device {
+            true => journal.note(Kind::Needless, rule.origin, why),
+            false => note(journal, why),
+        };
     }
     let arrives = reach.is_from(Hook::Prerouting, chain);
     let leaves = reach.is_from(Hook::Postrouting, chain);
@@ -203,38 +209,35 @@ fn no_device(device: &Device, places: &Places) -> Option<String> {
 fn bystander(table: &Table, journal: &mut Journal) {
     let reach = Reach::new(table);
     for (id, chain) in table.chains.iter().enumerate() {
-        let passes = [Hook::Forward, Hook::Prerouting, Hook::Postrouting];
-        let bypassed = passes.iter().any(|hook| reach.is_from(*hook, id));
-        for rule in &chain.rules {
-            if !journal.has_fate(rule.origin) {
-                let (kind, why) = fate(&rule.action, bypassed, &table.name);
-                journal.note(kind, rule.origin, why);
+        let drops = chain.drops_by.map(|origin| (origin, true));
+        let rules = chain.rules.iter();
+        let rules = rules.map(|rule| (rule.origin, matches!(rule.action, Action::Drop(_))));
+        for (origin, drops) in rules.chain(drops) {
+            if !journal.has_fate(origin) {
+                let (kind, why) = fate(&reach, id, drops);
+                journal.note(kind, origin, why);
             }
-        }
-        if let Some(origin) = chain.drops_by {
-            let (kind, why) = fate(&Action::Drop("DROP".to_owned()), bypassed, &table.name);
-            journal.note(kind, origin, why);
         }
     }
 }
 
-fn fate(action: &Action, bypassed: bool, table: &str) -> (Kind, String) {
-    if table == "nat" {
-        let why = "there is another table `nat` before this one; translate them one by one";
-        return (Kind::Untranslated, why.to_owned());
+fn fate(reach: &Reach, chain: ChainId, drops: bool) -> (Kind, &'static str) {
+    let passes = [Hook::Forward, Hook::Prerouting, Hook::Postrouting];
+    if reach.is_dead(chain) {
+        return (Kind::Needless, "no rule leads to its chain");
     }
-    if !bypassed {
+    if !passes.iter().any(|hook| reach.is_from(*hook, chain)) {
         let why = "packets of and for this host itself, which it is about, pass it as before";
-        return (Kind::Needless, why.to_owned());
+        return (Kind::Needless, why);
     }
-    let why = match action {
-        Action::Drop(_) => {
+    let why = match drops {
+        true => {
             "forwarded packets do not come to it, and it keeps nobody out: say it with `allow` or `deny` of a \
              `[[forward]]`, `from` and `ports` of a `[[masquerade]]`"
         }
-        _ => "forwarded packets do not come to it",
+        false => "forwarded packets do not come to it",
     };
-    (Kind::Bypassed, why.to_owned())
+    (Kind::Bypassed, why)
 }
 
 /// So that nothing is left out in silence, whatever it is.

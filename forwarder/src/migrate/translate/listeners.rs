@@ -11,6 +11,7 @@ use crate::config::{Listen, PortRange, Protocol};
 use crate::migrate::journal::{Journal, Kind};
 
 use super::cells::{Cell, Field, Met};
+use super::joined::{absorb, both_protocols, joined};
 use super::outcome::{Forward, Outcome};
 
 /// A listener and what it does.
@@ -50,8 +51,8 @@ pub(super) fn find(field: &Field, met: &mut Met, journal: &mut Journal) -> Liste
 }
 
 /// The listeners of one protocol.
-struct Sheet<'a> {
-    field: &'a Field<'a>,
+struct Sheet<'a, 'f> {
+    field: &'a Field<'f>,
     protocol: Protocol,
     found: Vec<Listener>,
     elsewhere: bool,
@@ -60,7 +61,7 @@ struct Sheet<'a> {
 /// Ports whose packets a listener on `*` would take from those to a named address; the position in the row.
 type Block = (PortRange, usize);
 
-impl Sheet<'_> {
+impl Sheet<'_, '_> {
     fn fill(&mut self, met: &mut Met, journal: &mut Journal) {
         let mut cells = |address, edges: &[u16], journal: &mut Journal| {
             let kind = (self.protocol, address);
@@ -247,67 +248,4 @@ fn apply(cells: Vec<Cell>, blocks: &[Block]) -> Vec<Cell> {
         }
     }
     parts
-}
-
-/// Neighbouring ports with one fate are one listener.
-fn joined(mut listeners: Vec<Listener>) -> Vec<Listener> {
-    listeners.sort_by(|a, b| {
-        let key = |one: &Listener| {
-            (
-                one.listen.address,
-                one.interface.clone(),
-                one.listen.ports.first,
-            )
-        };
-        key(a).cmp(&key(b))
-    });
-    let mut all: Vec<Listener> = Vec::new();
-    for listener in listeners {
-        match all.last_mut() {
-            Some(last) if continues(last, &listener) => {
-                last.listen.ports.last = listener.listen.ports.last;
-                absorb(&mut last.forward, listener.forward);
-            }
-            _ => all.push(listener),
-        }
-    }
-    all
-}
-
-fn continues(last: &Listener, next: &Listener) -> bool {
-    (last.listen.address, &last.interface) == (next.listen.address, &next.interface)
-        && last.listen.ports.last.checked_add(1) == Some(next.listen.ports.first)
-        && last.forward == next.forward
-}
-
-/// The same rule for TCP and for UDP is one rule.
-fn both_protocols(listeners: Vec<Listener>) -> Vec<Listener> {
-    let mut all: Vec<Listener> = Vec::new();
-    let mut known: BTreeMap<(Option<IpAddr>, Option<String>, u16, u16), usize> = BTreeMap::new();
-    for listener in listeners {
-        let ports = listener.listen.ports;
-        let key = (
-            listener.listen.address,
-            listener.interface.clone(),
-            ports.first,
-            ports.last,
-        );
-        match known.get(&key) {
-            Some(&at) if all[at].forward == listener.forward => {
-                all[at].protocols.extend(listener.protocols);
-                absorb(&mut all[at].forward, listener.forward);
-            }
-            _ => {
-                known.insert(key, all.len());
-                all.push(listener);
-            }
-        }
-    }
-    all
-}
-
-fn absorb(forward: &mut Forward, other: Forward) {
-    forward.origins.extend(other.origins);
-    forward.remarks.extend(other.remarks);
-    forward.source_ports = forward.source_ports.or(other.source_ports);
 }

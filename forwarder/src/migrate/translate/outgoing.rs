@@ -10,11 +10,12 @@ use crate::migrate::journal::{Journal, Kind, OriginId};
 use crate::migrate::ruleset::{Device, Family, Is, Match};
 
 use super::arrival::{general, never_arrives, number, unclear, yes};
+use super::course::{Budget, End, Facts, Holds};
 use super::outcome::flags;
 use super::places::{Places, is_ethernet};
 use super::slice::{Slice, have};
 use super::source::source;
-use super::walk::{Budget, End, Facts, Holds, walk};
+use super::walk::walk;
 
 /// Packets of one protocol to some ports, from clients of a prefix that are in no longer one.
 struct Outgoing<'a> {

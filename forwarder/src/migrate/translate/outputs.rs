@@ -9,10 +9,11 @@ use crate::migrate::journal::{Journal, Kind, OriginId};
 use crate::migrate::ruleset::{Family, Hook, Match, Ruleset};
 
 use super::arrival::{few, general, number, unclear, yes};
+use super::course::{Budget, Facts, Holds};
 use super::outcome::{Kinds, Port, To, settle};
 use super::places::Places;
 use super::slice::{Slice, have};
-use super::walk::{Budget, Facts, Holds, walk};
+use super::walk::walk;
 
 /// A rule for connections of this host.
 #[derive(Clone, Debug)]
@@ -170,8 +171,8 @@ fn one(
     })
 }
 
-fn is_redirect(course: &super::walk::Course) -> bool {
-    use super::walk::End;
+fn is_redirect(course: &super::course::Course) -> bool {
+    use super::course::End;
     use crate::migrate::ruleset::Nat;
     course
         .decisions

@@ -56,9 +56,10 @@ impl<'a> Slice<'a> {
     /// Divides `ports` so that every rule takes all of a part or nothing, at `edges` as well, and calls `each` with the
     /// parts in their order, and the rules that are left for each.
     pub fn divide(&self, ports: PortRange, edges: &[u16], each: &mut dyn FnMut(&Self, PortRange)) {
+        let edges = between(edges, ports);
         let inside = |edge: &u16| ports.first < *edge && *edge <= ports.last;
         let mut starts: Vec<u16> = self.all().flat_map(starts).filter(inside).collect();
-        starts.extend(edges.iter().filter(|edge| inside(edge)));
+        starts.extend(edges);
         starts.sort_unstable();
         starts.dedup();
         let Some(middle) = starts.get(starts.len() / 2) else {
@@ -66,10 +67,21 @@ impl<'a> Slice<'a> {
         };
         for (first, last) in [(ports.first, middle - 1), (*middle, ports.last)] {
             let half = PortRange { first, last };
-            let slice = self.filter(|condition| can_have(condition, half));
-            slice.divide(half, edges, each);
+            self.within(half).divide(half, edges, each);
         }
     }
+
+    /// Without the rules that are about other ports.
+    pub fn within(&self, ports: PortRange) -> Self {
+        self.filter(|condition| can_have(condition, ports))
+    }
+}
+
+/// Those of the sorted `edges` that divide `ports`.
+fn between(edges: &[u16], ports: PortRange) -> &[u16] {
+    let from = edges.partition_point(|edge| *edge <= ports.first);
+    let to = edges.partition_point(|edge| *edge <= ports.last);
+    &edges[from..to]
 }
 
 /// Where a rule begins and where it ceases to hold.

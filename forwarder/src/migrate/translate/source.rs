@@ -10,10 +10,11 @@ use crate::migrate::journal::OriginId;
 use crate::migrate::ruleset::{Device, Family, Is, Match, Nat};
 
 use super::arrival::{clients, few, general, number, unclear, yes};
+use super::course::{Budget, Decision, End, Facts, Holds};
 use super::outcome::flags;
 use super::places::{Places, is_private};
 use super::slice::{Slice, have};
-use super::walk::{Budget, Decision, End, Facts, Holds, walk};
+use super::walk::walk;
 
 /// Packets to one backend, its address and port translated already.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +64,13 @@ impl Departure<'_> {
         // elsewhere.
         let elsewhere = self.interface.is_some_and(|from| !device.value.fits(from));
         let fits = !is_private(self.backend) || elsewhere;
-        let taken = if fits { "leads" } else { "does not lead" };
-        let reason = format!(
-            "that {name} {taken} to {} is an assumption; `--route {}=INTERFACE` says what is so",
-            self.backend, self.backend,
-        );
+        let what = match (fits, elsewhere) {
+            (true, true) => format!("{name} leads to backends of what arrives by other devices"),
+            (true, false) => format!("{name} leads to backends with public addresses"),
+            (false, _) => format!("{name} does not lead to backends with private addresses"),
+        };
+        let reason =
+            format!("that {what} is an assumption; `--route PREFIX=INTERFACE` says what is so");
         match device.holds(fits) {
             true => Holds::Assumed(reason),
             false => Holds::AssumedNot(reason),
@@ -183,7 +186,7 @@ fn hairpin(decision: &Decision, backend: IpAddr) -> Option<(OriginId, String)> {
     let alone = prefix.prefix_len() == prefix.max_prefix_len();
     (!alone).then(|| {
         let what = format!(
-            "done without a rule for clients in the subnet of {backend}; \
+            "done without a rule for clients in a backend's own subnet; \
              clients elsewhere in {prefix} are seen with their own addresses"
         );
         (decision.rule.origin, what)

@@ -1,103 +1,13 @@
 //! What the chains do with a kind of packets: netfilter's way through the rules, for all clients at once.
 
-use std::cell::Cell;
-
 use ipnet::IpNet;
 
 use crate::migrate::clients::ClientSet;
 use crate::migrate::journal::OriginId;
-use crate::migrate::ruleset::{Action, ChainId, Is, Match, Nat, Rule};
+use crate::migrate::ruleset::{Action, ChainId, Is, Match, Rule};
 
+use super::course::{Budget, Course, Decision, End, Facts, Holds};
 use super::slice::Slice;
-
-/// What a condition says about a kind of packets.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Holds {
-    Yes,
-    No,
-    /// As far as one can tell, for this reason.
-    Assumed(String),
-    /// It does not, as far as one can tell, for this reason.
-    AssumedNot(String),
-    /// For these clients.
-    Clients(ClientSet),
-    /// For this part of the flows.
-    Share(f64),
-    /// Nobody can tell, for this reason.
-    Unclear(String),
-}
-
-/// A kind of packets that conditions are asked about.
-pub(super) trait Facts {
-    fn holds(&self, condition: &Match) -> Holds;
-}
-
-/// Everything that happens to a kind of packets.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Course<'a> {
-    /// In the order in which rules are asked. Clients that are in none of them are not translated.
-    pub decisions: Vec<Decision<'a>>,
-    /// Rules that took clients out before a later one could have them.
-    pub spared: Vec<OriginId>,
-    /// Rules that were passed over on an assumption.
-    pub passed: Vec<(OriginId, String)>,
-    /// Rules that do something else on the way.
-    pub aside: Vec<(OriginId, String)>,
-}
-
-/// What becomes of some clients.
-#[derive(Clone, Debug)]
-pub(super) struct Decision<'a> {
-    pub clients: ClientSet,
-    /// Of their flows.
-    pub share: f64,
-    pub end: End<'a>,
-    pub rule: &'a Rule,
-    /// The rules that led here, each a jump.
-    pub trail: Vec<OriginId>,
-    /// What was assumed on the way.
-    pub assumed: Vec<(OriginId, String)>,
-    /// Whether it was asked for the protocol on the way.
-    pub by_protocol: bool,
-    /// Whether it was asked for the destination, or for its translation.
-    pub by_destination: bool,
-    /// Prefixes of clients that it was asked for.
-    pub from: Vec<IpNet>,
-}
-
-impl Decision<'_> {
-    /// The deciding rule and those that led to it.
-    pub fn origins(&self) -> impl Iterator<Item = OriginId> + '_ {
-        self.trail.iter().copied().chain([self.rule.origin])
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum End<'a> {
-    Nat(&'a Nat),
-    /// No configuration has it, for this reason.
-    Unclear(String),
-}
-
-/// Rules asked in one import; chains that call each other again and again could keep it busy for years.
-pub(super) struct Budget(Cell<u64>);
-
-impl Budget {
-    /// Ten thousand rules, each asked about a thousand kinds of packets: seconds.
-    pub fn new() -> Self {
-        Self(Cell::new(10_000_000))
-    }
-
-    fn spend(&self) -> bool {
-        let left = self.0.get();
-        self.0.set(left.saturating_sub(1));
-        left > 0
-    }
-
-    pub fn is_spent(&self) -> bool {
-        self.0.get() == 0
-    }
-}
 
 /// As deep as chains may call each other; the kernel allows 16 (`NFT_JUMP_STACK_SIZE`) or as many as there are.
 const DEPTH: usize = 64;
@@ -115,13 +25,13 @@ pub(super) fn walk<'a>(
         budget,
         course: Course::default(),
     };
-    let mut live = clients.clone();
+    let mut left = clients.clone();
     for root in slice.roots() {
         let decided = walker.course.decisions.len();
-        walker.chain(*root, &Live::new(&live), &Way::default());
+        walker.chain(*root, vec![Part::whole(&left)], &Way::default());
         // What one base chain accepts the next one sees.
         for decision in &walker.course.decisions[decided..] {
-            live = live.subtract(&decision.clients);
+            left = left.subtract(&decision.clients);
         }
     }
     walker.course
@@ -168,20 +78,52 @@ impl Way {
     }
 }
 
-/// Who is still to be decided about.
+/// Clients that are still to be decided about.
 #[derive(Clone)]
-struct Live {
+struct Part {
     clients: ClientSet,
+    /// Of their flows.
     share: f64,
 }
 
-impl Live {
-    fn new(clients: &ClientSet) -> Self {
+impl Part {
+    fn whole(clients: &ClientSet) -> Self {
         Self {
             clients: clients.clone(),
             share: 1.0,
         }
     }
+}
+
+/// As few parts as say the same.
+fn merged(parts: Vec<Part>) -> Vec<Part> {
+    let mut all: Vec<Part> = Vec::new();
+    for part in parts {
+        match all.iter_mut().find(|one| one.share == part.share) {
+            Some(known) => known.clients = known.clients.unite(&part.clients),
+            None => all.push(part),
+        }
+    }
+    all.retain(|part| !part.clients.is_empty());
+    all
+}
+
+/// Parts with other clients, each as much of them as before.
+fn each(parts: &[Part], change: impl Fn(&ClientSet) -> ClientSet) -> Vec<Part> {
+    let changed = parts.iter().map(|part| Part {
+        clients: change(&part.clients),
+        share: part.share,
+    });
+    changed.filter(|part| !part.clients.is_empty()).collect()
+}
+
+/// The same clients with a part of their flows.
+fn scaled(parts: &[Part], by: f64) -> Vec<Part> {
+    let scale = |part: &Part| Part {
+        clients: part.clients.clone(),
+        share: part.share * by,
+    };
+    parts.iter().map(scale).collect()
 }
 
 /// All conditions of a rule together.
@@ -193,85 +135,105 @@ struct Hit {
 }
 
 impl<'a> Walker<'_, 'a> {
-    /// The clients that come back from `chain`, undecided.
-    fn chain(&mut self, chain: ChainId, live: &Live, way: &Way) -> ClientSet {
-        let mut live = live.clone();
-        let mut back = ClientSet::nobody_like(&live.clients);
+    /// Those of `live` that come back from `chain`, undecided.
+    fn chain(&mut self, chain: ChainId, mut live: Vec<Part>, way: &Way) -> Vec<Part> {
+        let mut back = Vec::new();
         for rule in self.slice.rules(chain) {
-            if live.clients.is_empty() || !self.budget.spend() {
+            let Some(first) = live.first() else { break };
+            if !self.budget.spend() {
                 break;
             }
-            let Some(hit) = self.hit(rule, &live.clients) else {
+            let rest = live.iter().skip(1);
+            let clients = rest.fold(first.clients.clone(), |all, one| all.unite(&one.clients));
+            let Some(hit) = self.hit(rule, clients) else {
                 continue;
             };
-            match &rule.action {
-                Action::Aside(word) => self.course.aside.push((rule.origin, word.clone())),
-                Action::Clamp(_) => self.course.aside.push((rule.origin, "TCPMSS".to_owned())),
-                Action::Jump(_) | Action::Goto(_) if hit.unclear.is_some() => {
-                    if self.decides(rule, &hit) {
-                        self.decide(rule, hit, &mut live, way);
-                    }
+            let taken = each(&live, |clients| clients.intersect(&hit.clients));
+            let others = each(&live, |clients| clients.subtract(&hit.clients));
+            let left = match &rule.action {
+                Action::Aside(word) => {
+                    self.course.aside.push((rule.origin, word.clone()));
+                    taken
                 }
-                Action::Jump(called) => {
-                    let left = self.call(*called, rule, &hit, (&live, way));
-                    live.leave(&hit, &left);
+                Action::Clamp(_) => {
+                    self.course.aside.push((rule.origin, "TCPMSS".to_owned()));
+                    taken
                 }
-                Action::Goto(called) => {
-                    let left = self.call(*called, rule, &hit, (&live, way));
-                    back = back.unite(&left);
-                    live.clients = live.clients.subtract(&hit.clients);
-                }
+                Action::Jump(_) | Action::Goto(_) => self.jump(rule, &hit, taken, (&mut back, way)),
                 Action::Accept | Action::Return if hit.unclear.is_none() && hit.part >= 1.0 => {
                     self.course.spared.push(rule.origin);
-                    live.clients = live.clients.subtract(&hit.clients);
                     if rule.action == Action::Return {
-                        back = back.unite(&hit.clients);
+                        back.extend(taken);
                     }
+                    Vec::new()
                 }
-                _ => self.decide(rule, hit, &mut live, way),
-            }
+                _ => self.decide(rule, &hit, taken, way),
+            };
+            live = merged(others.into_iter().chain(left).collect());
         }
-        back.unite(&live.clients)
+        back.extend(live);
+        merged(back)
     }
 
-    fn call(
+    /// Those who go on behind a jump.
+    fn jump(
         &mut self,
-        chain: ChainId,
-        rule: &Rule,
+        rule: &'a Rule,
         hit: &Hit,
-        (live, way): (&Live, &Way),
-    ) -> ClientSet {
-        if way.trail.len() >= DEPTH {
-            return hit.clients.clone();
-        }
-        let mut way = way.on(rule, hit);
-        way.trail.push(rule.origin);
-        let inner = Live {
-            clients: hit.clients.clone(),
-            share: live.share * hit.part,
+        taken: Vec<Part>,
+        (back, way): (&mut Vec<Part>, &Way),
+    ) -> Vec<Part> {
+        let Some(called) = rule.calls() else {
+            return taken;
         };
-        self.chain(chain, &inner, &way)
+        if way.trail.len() >= DEPTH {
+            return taken;
+        }
+        if hit.unclear.is_some() {
+            // It matters only if it would lead to a decision.
+            return match self.decides(called, &taken) {
+                true => self.decide(rule, hit, taken, way),
+                false => taken,
+            };
+        }
+        let mut inner = way.on(rule, hit);
+        inner.trail.push(rule.origin);
+        let returned = self.chain(called, scaled(&taken, hit.part), &inner);
+        if hit.part < 1.0 {
+            return match returned.is_empty() {
+                true => scaled(&taken, 1.0 - hit.part),
+                false => self.decide(rule, hit, taken, way),
+            };
+        }
+        match rule.action {
+            Action::Goto(_) => {
+                back.extend(returned);
+                Vec::new()
+            }
+            _ => returned,
+        }
     }
 
-    /// Whether a jump that nobody can tell about would lead to a decision.
-    fn decides(&mut self, rule: &'a Rule, hit: &Hit) -> bool {
+    /// Whether a chain does not send all of `taken` back.
+    fn decides(&mut self, called: ChainId, taken: &[Part]) -> bool {
         let before = self.course.clone();
-        let Some(called) = rule.calls() else {
-            return true;
+        let returned = self.chain(called, taken.to_vec(), &Way::default());
+        let came_back = |part: &Part| {
+            returned
+                .iter()
+                .any(|one| one.share == part.share && part.clients.is_subset(&one.clients))
         };
-        let live = Live::new(&hit.clients);
-        let left = self.call(called, rule, hit, (&live, &Way::default()));
-        let all_come_back = hit.clients.is_subset(&left);
-        let decided = self.course.decisions.len() > before.decisions.len() || !all_come_back;
+        let decided =
+            self.course.decisions.len() > before.decisions.len() || !taken.iter().all(came_back);
         self.course = before;
         decided
     }
 
-    fn decide(&mut self, rule: &'a Rule, hit: Hit, live: &mut Live, way: &Way) {
-        let way = way.on(rule, &hit);
-        let partly = hit.unclear.is_some();
-        let end = match (hit.unclear, &rule.action) {
-            (Some(reason), _) => End::Unclear(reason),
+    /// Those who go on behind a decision.
+    fn decide(&mut self, rule: &'a Rule, hit: &Hit, taken: Vec<Part>, way: &Way) -> Vec<Part> {
+        let way = way.on(rule, hit);
+        let end = match (&hit.unclear, &rule.action) {
+            (Some(reason), _) => End::Unclear(reason.clone()),
             (None, Action::Nat(nat)) => End::Nat(nat),
             (None, Action::Drop(word)) => {
                 End::Unclear(format!("`{word}` among translations has no equivalent"))
@@ -279,32 +241,33 @@ impl<'a> Walker<'_, 'a> {
             (None, Action::Other(word)) => End::Unclear(format!("`{word}` has no equivalent")),
             (None, _) => End::Unclear("it concerns only a part of the connections".to_owned()),
         };
-        self.course.decisions.push(Decision {
-            clients: hit.clients.clone(),
-            share: live.share * hit.part,
-            end,
-            rule,
-            trail: way.trail,
-            assumed: way.assumed,
-            by_protocol: way.by_protocol,
-            by_destination: way.by_destination,
-            from: way.from,
-        });
-        // Rules behind one that nobody can tell about have a part in it as well.
-        if partly {
-            return;
+        for part in &taken {
+            self.course.decisions.push(Decision {
+                clients: part.clients.clone(),
+                share: part.share * hit.part,
+                end: end.clone(),
+                rule,
+                trail: way.trail.clone(),
+                assumed: way.assumed.clone(),
+                by_protocol: way.by_protocol,
+                by_destination: way.by_destination,
+                from: way.from.clone(),
+            });
         }
-        if hit.part < 1.0 {
-            live.share *= 1.0 - hit.part;
-        } else {
-            live.clients = live.clients.subtract(&hit.clients);
+        // Rules behind one that nobody can tell about have a part in it as well.
+        if hit.unclear.is_some() {
+            return taken;
+        }
+        match hit.part < 1.0 {
+            true => scaled(&taken, 1.0 - hit.part),
+            false => Vec::new(),
         }
     }
 
     /// Asks all conditions of a rule; `None` if it does not take any of the clients.
-    fn hit(&mut self, rule: &Rule, clients: &ClientSet) -> Option<Hit> {
+    fn hit(&mut self, rule: &Rule, clients: ClientSet) -> Option<Hit> {
         let mut hit = Hit {
-            clients: clients.clone(),
+            clients,
             part: 1.0,
             assumed: Vec::new(),
             unclear: None,
@@ -331,17 +294,5 @@ impl<'a> Walker<'_, 'a> {
             return None;
         }
         Some(hit)
-    }
-}
-
-impl Live {
-    /// Those of `hit` that came back from the chain they were sent to go on here.
-    fn leave(&mut self, hit: &Hit, back: &ClientSet) {
-        let gone = hit.clients.subtract(back);
-        if hit.part < 1.0 {
-            self.share *= 1.0 - hit.part;
-        } else {
-            self.clients = self.clients.subtract(&gone);
-        }
     }
 }

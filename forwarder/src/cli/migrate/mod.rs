@@ -1,4 +1,6 @@
-//! `forwarder import`: from netfilter's rules to a configuration.
+//! `forwarder import` and `forwarder export`: from netfilter's rules to a configuration, and back.
+
+pub(super) mod args;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -6,14 +8,37 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::args::{ImportArgs, ImportCommand, OutputArgs};
 use super::output;
-use crate::migrate::{self, Hints, ImportError, Imported};
+use crate::config::{self, Config};
+use crate::migrate::{self, Family, Hints, ImportError, Imported};
+use args::{ExportArgs, ExportCommand, ImportArgs, ImportCommand, OutputArgs};
 
 pub(super) fn import(command: ImportCommand) -> Result<()> {
     match command {
         ImportCommand::IptablesSave(args) => write(args, migrate::import_iptables),
+        ImportCommand::Nft(args) => write(args, migrate::import_nft),
     }
+}
+
+pub(super) fn export(command: ExportCommand) -> Result<()> {
+    match command {
+        ExportCommand::Iptables(args) => {
+            let family = if args.ipv6 { Family::V6 } else { Family::V4 };
+            let config = load(&args.export)?;
+            put(
+                &args.export.output,
+                &migrate::export_iptables(&config, family),
+            )
+        }
+        ExportCommand::Nft(args) => put(&args.output, &migrate::export_nft(&load(&args)?)),
+    }
+}
+
+fn load(args: &ExportArgs) -> Result<Config> {
+    let path = args.file.as_deref();
+    Ok(config::load(
+        path.unwrap_or(Path::new(config::DEFAULT_PATH)),
+    )?)
 }
 
 fn write(
