@@ -10,6 +10,7 @@
 pub mod address;
 pub mod answer;
 pub mod cache;
+pub mod capture;
 pub mod checksum;
 pub mod concern;
 pub mod device;

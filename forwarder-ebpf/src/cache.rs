@@ -41,6 +41,7 @@ pub fn run<H: Hook, A: Family>(
     if !known {
         return None;
     }
+    hook.commit(cached.rule, cached.is_reply == 0);
     let next = Hop::Next(cached.route.macs);
     rewrite::apply(hook, packet, &cached.rewrite, cached.change, next);
     pending.packets += 1;

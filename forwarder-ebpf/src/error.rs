@@ -54,6 +54,7 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
 
     // ── commit ──
 
+    hook.commit(flow.rule, flow.is_original());
     rewrite::apply_error(
         hook,
         &packet,

@@ -34,6 +34,10 @@ pub trait Hook: Frame {
     /// [`Stage::Fragment`]: forwarder_common::stage::Stage::Fragment
     fn is_fragment(&mut self, _is: bool) {}
 
+    /// Takes note that the packet, which is as it came, is going to be rewritten for a flow of the rule with this slot,
+    /// in its original direction or in the other.
+    fn commit(&mut self, _rule: u32, _is_original: bool) {}
+
     /// Index of the device the packet came in by: the VLAN device if it has a tag.
     fn ingress(&self) -> u32;
 

@@ -12,6 +12,7 @@
 mod account;
 mod answer;
 mod cache;
+mod capture;
 mod clamp;
 mod clients;
 mod error;

@@ -5,12 +5,13 @@ use core::cell::UnsafeCell;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_fib_lookup},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventArray, ProgramArray},
 };
 use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
     cache::{CacheState, Cached, Pending},
+    capture::{Order, Sample},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
@@ -306,6 +307,18 @@ pub static TC_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT
 /// See [`XDP_STAGES`].
 #[map]
 pub static EGRESS_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
+
+/// What `forwarder capture` wants. Only the programs of [`crate::capture`] read it.
+#[map]
+pub static CAPTURE: Array<Order> = Array::with_max_entries(1, 0);
+
+/// The copies: a [`Sample`] and a packet each.
+#[map]
+pub static SAMPLES: PerfEventArray<Sample> = PerfEventArray::new(0);
+
+/// Room for what stands before a copy.
+#[map]
+pub static SAMPLE: PerCpuArray<Sample> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is too large for the 512-byte stack, and what one stage tells the next. Softirqs do not nest, so
 /// one for each CPU is enough.

@@ -174,6 +174,7 @@ pub fn commit<H: Hook, A: Family>(
     way: Way<A>,
     now: u64,
 ) -> i32 {
+    hook.commit(flow.rule, flow.is_original());
     let change = flow.rewrite.change(&packet.key);
     rewrite::apply(hook, packet, &flow.rewrite, change, hop(flow, way));
     account::forwarded::<H, A>(packet, flow, now);

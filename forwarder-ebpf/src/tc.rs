@@ -25,7 +25,7 @@ pub fn forwarder_tc(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn forwarder_slow(context: TcContext) -> i32 {
-    if skb::mark(&context).is_some() || !has_metadata(&context) {
+    if is_for_slow_path(&context) {
         run::<false>(&context)
     } else {
         TC_ACT_UNSPEC
@@ -36,11 +36,24 @@ pub fn forwarder_slow(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn forwarder_egress(context: TcContext) -> i32 {
-    // SAFETY: the context is the kernel's.
-    if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {
-        return TC_ACT_UNSPEC;
+    if is_own(&context) {
+        run::<true>(&context)
+    } else {
+        TC_ACT_UNSPEC
     }
-    run::<true>(&context)
+}
+
+/// Whether XDP has left the packet to TC, or may have: it cannot say so on every device.
+#[inline(always)]
+pub fn is_for_slow_path(context: &TcContext) -> bool {
+    skb::mark(context).is_some() || !has_metadata(context)
+}
+
+/// Whether this host itself has sent the packet.
+#[inline(always)]
+pub fn is_own(context: &TcContext) -> bool {
+    // SAFETY: the context is the kernel's.
+    unsafe { (*context.skb.skb).ingress_ifindex == 0 }
 }
 
 macro_rules! stage {
@@ -126,8 +139,9 @@ fn run<const EGRESS: bool>(context: &TcContext) -> i32 {
     }
 }
 
+/// Counts a packet whose headers could not be had, and drops it.
 #[inline(always)]
-fn out_of_memory() -> i32 {
+pub fn out_of_memory() -> i32 {
     account::refused(Reason::SlowPathFailed);
     aya_ebpf::bindings::TC_ACT_SHOT
 }

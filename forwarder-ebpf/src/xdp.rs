@@ -112,7 +112,7 @@ pub fn forwarder_clock(_context: XdpContext) -> u32 {
 }
 
 /// The frame in an XDP buffer.
-struct XdpFrame<'a> {
+pub struct XdpFrame<'a> {
     context: &'a XdpContext,
     window: Window,
     /// The device it is of: the VLAN device if it has a tag.
@@ -122,8 +122,9 @@ struct XdpFrame<'a> {
 }
 
 impl<'a> XdpFrame<'a> {
+    /// With whatever is within reach.
     #[inline(always)]
-    fn new(context: &'a XdpContext) -> Self {
+    pub fn new(context: &'a XdpContext) -> Self {
         Self {
             context,
             window: Window::new(context.data(), context.data_end()),
