@@ -21,12 +21,13 @@ use forwarder_common::{
 };
 
 use crate::{
-    error,
+    error, front,
     hook::Hook,
     maps::{CAPTURE, Family, SAMPLE, SAMPLES},
     pipeline,
     skb::{QUOTE, SkbFrame},
     tc::{self, is_for_slow_path, is_own},
+    window::Window,
     xdp::XdpFrame,
 };
 
@@ -34,7 +35,7 @@ use crate::{
 #[xdp]
 #[inline(always)]
 pub fn capture_forwarder_xdp(context: XdpContext) -> u32 {
-    pipeline::run(&mut Captured::new(XdpFrame::new(&context))) as u32
+    front::run(&mut Captured::new(XdpFrame::new(&context))) as u32
 }
 
 /// As [`crate::tc::forwarder_tc`].
@@ -69,9 +70,25 @@ pub fn capture_forwarder_egress(context: TcContext) -> i32 {
 #[inline(always)]
 fn run<const EGRESS: bool>(context: &TcContext) -> i32 {
     match SkbFrame::<EGRESS>::of_any(context) {
-        Some(frame) => pipeline::run(&mut Captured::new(frame)),
+        Some(frame) => front::run(&mut Captured::new(frame)),
         None => tc::out_of_memory(),
     }
+}
+
+macro_rules! xdp_main {
+    ($name:ident, $family:ty) => {
+        /// As [`forwarder_common::stage::Stage::Main`] on XDP.
+        #[xdp]
+        #[inline(always)]
+        pub fn $name(context: XdpContext) -> u32 {
+            let mut frame = Captured::new(XdpFrame::new(&context));
+            let value = match pipeline::enter(&mut frame) {
+                Ok(link) => pipeline::main::<_, $family>(&mut frame, &link),
+                Err(reason) => pipeline::refuse(&frame, reason),
+            };
+            value as u32
+        }
+    };
 }
 
 macro_rules! xdp_error {
@@ -101,6 +118,8 @@ macro_rules! tc_error {
     };
 }
 
+xdp_main!(capture_xdp_main_v4, V4);
+xdp_main!(capture_xdp_main_v6, V6);
 xdp_error!(capture_xdp_error_v4, V4);
 xdp_error!(capture_xdp_error_v6, V6);
 tc_error!(capture_tc_error_v4, false, V4);
@@ -207,6 +226,11 @@ impl<H: Hook> Hook for Captured<H> {
     }
 
     #[inline(always)]
+    fn window(&self) -> Window {
+        self.hook.window()
+    }
+
+    #[inline(always)]
     fn arrive(&mut self, tag: Option<Tag>) -> Result<(), Reason> {
         self.hook.arrive(tag)
     }
@@ -253,7 +277,7 @@ impl<H: Hook> Hook for Captured<H> {
     #[inline(always)]
     fn send(&mut self, route: &Route) -> i32 {
         let value = self.hook.send(route);
-        self.copy(route.egress, AFTER);
+        self.copy(route.egress.index(), AFTER);
         value
     }
 

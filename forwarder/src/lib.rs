@@ -1,5 +1,6 @@
 //! The forwarder daemon and CLI as a library.
 
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;

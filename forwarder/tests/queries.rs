@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use forwarder::control::server::{Sink, Source, serve};
-use forwarder::control::{FlowQuery, Listener};
+use forwarder::control::server::{Held, Sink, Source, serve};
+use forwarder::control::{CaptureGrant, CaptureQuery, FlowQuery, Listener};
 use forwarder::report::{DropReport, FlowReport, RuleReport, Status, Verdict};
 use rstest::{fixture, rstest};
 use serde_json::Value;
@@ -50,6 +50,9 @@ impl Source for Daemon {
             left -= count;
         }
         Ok(())
+    }
+    fn capture(self: Arc<Self>, _query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
+        anyhow::bail!("no packets here")
     }
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         let report = |reason: &str, packets| DropReport {

@@ -174,6 +174,17 @@ impl Process {
         })
     }
 
+    /// Waits until it has written `text` to standard error.
+    ///
+    /// # Errors
+    /// If it ends before, or does not within `limit`.
+    pub fn wait_message(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let stderr = self.stderr.try_clone().context("looking at messages")?;
+        self.wait_ready(&format!("{text:?} among its messages"), limit, || {
+            contents(&stderr).contains(text)
+        })
+    }
+
     /// Ends it: SIGTERM, and SIGKILL if that does not help within a few seconds.
     ///
     /// # Errors

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
+use forwarder_common::capture::LONGEST;
 use forwarder_common::tcp::State;
 use ipnet::IpNet;
 
@@ -46,6 +47,8 @@ pub(super) enum Command {
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
     Top(TopArgs),
+    /// Write packets before and after translation to a file that Wireshark reads
+    Capture(CaptureArgs),
     /// Make a configuration of iptables' or nftables' rules
     #[command(
         subcommand,
@@ -135,6 +138,31 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Each packet is in the file twice, and its comment says of which rule it is, in which direction, and whether it is as it
+came or as it leaves. Packets cost more time while this runs, and nothing before and after. Ctrl-C stops it.
+
+Examples:
+  sudo forwarder capture pop3 -w pop3.pcapng --count 100
+  sudo forwarder capture -w - | wireshark -k -i -
+  tshark -r pop3.pcapng -T fields -e frame.comment -e ip.src -e ip.dst")]
+pub(super) struct CaptureArgs {
+    /// The rule whose packets are wanted [default: every rule]
+    pub rule: Option<String>,
+    /// The file to write; - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// Stop after so many translated packets
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(1..))]
+    pub count: u64,
+    /// Bytes of each packet, from the Ethernet header on
+    #[arg(long, value_name = "BYTES", default_value_t = LONGEST, value_parser = value_parser!(u32).range(64..=i64::from(LONGEST)))]
+    pub snaplen: u32,
+    #[command(flatten)]
+    pub socket: SocketArgs,
 }
 
 #[derive(Args, Debug)]

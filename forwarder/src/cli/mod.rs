@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, and where text goes.
 
 mod args;
+mod capture;
 mod doctor;
 mod flows;
 mod migrate;
@@ -46,6 +47,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
         Command::Top(args) => top::top(&args),
+        Command::Capture(args) => capture::capture(&args),
         Command::Import(command) => migrate::import(command),
         Command::Export(command) => migrate::export(command),
         Command::Reload(args) => {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::{Answer, ControlError, FlowQuery, Request, RequestLine};
+use super::{Answer, CaptureGrant, CaptureQuery, ControlError, FlowQuery, Request, RequestLine};
 use crate::report::FlowReport;
 
 /// A reload of the largest file and a listing of the largest table take seconds.
@@ -43,6 +43,24 @@ pub fn ask_flows(
     }
 }
 
+/// Asks the daemon on `socket` for copies of packets. It makes them until the stream is closed.
+///
+/// # Errors
+/// As [`ask`].
+pub fn hold(
+    socket: &Path,
+    query: CaptureQuery,
+) -> Result<(CaptureGrant, UnixStream), ControlError> {
+    let line = RequestLine {
+        command: Request::Capture,
+        query: None,
+        capture: Some(query),
+    };
+    let mut conversation = Conversation::open(socket, &line)?;
+    let grant = conversation.next()?;
+    Ok((grant, conversation.stream.into_inner()))
+}
+
 /// A request that was sent, and what comes back.
 struct Conversation<'a> {
     socket: &'a Path,
@@ -55,11 +73,20 @@ impl<'a> Conversation<'a> {
         command: Request,
         query: Option<FlowQuery>,
     ) -> Result<Self, ControlError> {
+        let line = RequestLine {
+            command,
+            query,
+            capture: None,
+        };
+        Self::open(socket, &line)
+    }
+
+    fn open(socket: &'a Path, line: &RequestLine) -> Result<Self, ControlError> {
         let send = || {
             let mut stream = UnixStream::connect(socket)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
-            let mut line = serde_json::to_vec(&RequestLine { command, query })?;
+            let mut line = serde_json::to_vec(line)?;
             line.push(b'\n');
             stream.write_all(&line)?;
             Ok(BufReader::new(stream))

@@ -36,6 +36,26 @@ pub enum Request {
     Drops,
     /// Answered with a sentence, after the new configuration is in force.
     Reload,
+    /// Answered with a [`CaptureGrant`], which holds for as long as the asking end keeps the connection open.
+    Capture,
+}
+
+/// Which packets [`Request::Capture`] is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CaptureQuery {
+    /// Those of one rule; none: those of every rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// How many bytes of each.
+    pub length: u32,
+}
+
+/// Where copies of packets are to be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureGrant {
+    /// The directory of the forwarder's pins.
+    pub directory: PathBuf,
 }
 
 /// One request line. A field this version does not know would change the meaning, so it is refused.
@@ -46,6 +66,9 @@ pub(crate) struct RequestLine {
     /// For [`Request::Flows`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<FlowQuery>,
+    /// For [`Request::Capture`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureQuery>,
 }
 
 /// What comes back.

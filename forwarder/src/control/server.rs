@@ -1,11 +1,13 @@
 //! Answering on the control socket.
 
+use std::any::Any;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -13,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::{Answer, FlowQuery, Listener, Request, RequestLine};
+use super::{Answer, CaptureGrant, CaptureQuery, FlowQuery, Listener, Request, RequestLine};
 use crate::report::{DropReport, FlowReport, RuleReport, Status};
 
 /// No request is nearly as long.
@@ -31,6 +33,9 @@ const LINES_AHEAD: usize = 4;
 /// Takes a few flows; breaks if no more are wanted.
 pub type Sink<'a> = &'a mut dyn FnMut(Vec<FlowReport>) -> ControlFlow<()>;
 
+/// What is in force for as long as a client keeps its connection open.
+pub type Held = Box<dyn Any + Send>;
+
 /// What the daemon knows. Called on a blocking thread, by several clients at once.
 #[expect(missing_docs, reason = "named like the requests")]
 pub trait Source: Send + Sync {
@@ -40,6 +45,8 @@ pub trait Source: Send + Sync {
     fn drops(&self) -> anyhow::Result<Vec<DropReport>>;
     /// One sentence about what changed.
     fn reload(&self) -> anyhow::Result<String>;
+    /// Where copies are, and what has them made until it is dropped.
+    fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)>;
 }
 
 /// Answers until `shutdown` is done; a client that is being served then is cut off.
@@ -102,14 +109,22 @@ async fn client_task(mut stream: UnixStream, source: Arc<dyn Source>) -> anyhow:
             Err(_) => ControlFlow::Break(()),
         };
         match line {
-            Ok(line) => answer(&line, source.as_ref(), &mut send),
-            Err(error) => _ = send(encode::<()>(Err(error))),
+            Ok(line) => answer(&line, source, &mut send),
+            Err(error) => {
+                _ = send(encode::<()>(Err(error)));
+                None
+            }
         }
     });
     while let Some(line) = lines.recv().await {
         timeout(WRITE_TIMEOUT, stream.write_all(&line)).await??;
     }
-    answering.await?;
+    if let Some(held) = answering.await? {
+        // Nothing more is to be said by either side: it ends when the client goes.
+        let gone = stream.read(&mut [0]).await;
+        spawn_blocking(move || drop(held)).await?;
+        gone?;
+    }
     Ok(stream.shutdown().await?)
 }
 
@@ -130,12 +145,21 @@ async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn answer(line: &[u8], source: &dyn Source, send: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>) {
-    let RequestLine { command, query } = match serde_json::from_slice(line) {
+/// Sends the answer, and returns what is to be held for the client.
+fn answer(
+    line: &[u8],
+    source: Arc<dyn Source>,
+    send: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>,
+) -> Option<Held> {
+    let RequestLine {
+        command,
+        query,
+        capture,
+    } = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => {
             _ = send(encode::<()>(Err(anyhow::anyhow!("not a request: {error}"))));
-            return;
+            return None;
         }
     };
     let line = match command {
@@ -154,8 +178,18 @@ fn answer(line: &[u8], source: &dyn Source, send: &mut dyn FnMut(Vec<u8>) -> Con
         }
         Request::Drops => encode(source.drops()),
         Request::Reload => encode(source.reload()),
+        Request::Capture => {
+            let query = capture.context("`capture` takes what to capture");
+            let (grant, held) = match query.and_then(|query| source.capture(&query)) {
+                Ok((grant, held)) => (Ok(grant), Some(held)),
+                Err(error) => (Err(error), None),
+            };
+            _ = send(encode(grant));
+            return held;
+        }
     };
     _ = send(line);
+    None
 }
 
 /// One line of the answer.

@@ -8,17 +8,36 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use rstest::rstest;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::server::{Sink, Source, serve};
-use super::{ControlError, FlowQuery, Listener, Request, client};
+use super::server::{Held, Sink, Source, serve};
+use super::{CaptureGrant, CaptureQuery, ControlError, FlowQuery, Listener, Request, client};
 use crate::report::{DropReport, FlowReport, RuleReport, Status};
 
 struct Fixed;
+
+/// How many clients something is held for.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+struct Token;
+
+impl Token {
+    fn new() -> Self {
+        HELD.fetch_add(1, Ordering::SeqCst);
+        Self
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        HELD.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Source for Fixed {
     fn status(&self) -> anyhow::Result<Status> {
@@ -49,6 +68,13 @@ impl Source for Fixed {
     }
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         Ok(Vec::new())
+    }
+    fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
+        anyhow::ensure!(query.rule.as_deref() != Some("none"), "no such rule");
+        let grant = CaptureGrant {
+            directory: "/there".into(),
+        };
+        Ok((grant, Box::new(Token::new())))
     }
     fn reload(&self) -> anyhow::Result<String> {
         Err(anyhow::anyhow!("line one\nline two").context("refused"))
@@ -293,4 +319,32 @@ fn an_answer_of_another_version_is_an_error(#[case] answer: &'static [u8]) {
     let error = client::ask::<Status>(&path, Request::Status).unwrap_err();
     assert!(matches!(error, ControlError::Answer { .. }), "{error}");
     server.join().unwrap();
+}
+
+/// What is held for a client ends with its connection, however that ends.
+#[test]
+fn a_capture_lasts_as_long_as_its_connection() {
+    let daemon = Daemon::start();
+    let query = CaptureQuery {
+        rule: None,
+        length: 64,
+    };
+    let (grant, stream) = client::hold(&daemon.socket(), query).unwrap();
+    assert_eq!(grant.directory, Path::new("/there"));
+    assert_eq!(HELD.load(Ordering::SeqCst), 1);
+    // Others are served meanwhile.
+    let status: Status = client::ask(&daemon.socket(), Request::Status).unwrap();
+    assert_eq!(status.pid, 42);
+    drop(stream);
+    while HELD.load(Ordering::SeqCst) != 0 {
+        thread::yield_now();
+    }
+    let query = CaptureQuery {
+        rule: Some("none".to_owned()),
+        length: 64,
+    };
+    let refused = client::hold(&daemon.socket(), query).unwrap_err();
+    assert_eq!(refused.to_string(), "no such rule");
+    let without = daemon.raw(b"{\"command\":\"capture\"}\n");
+    assert!(without.contains("takes what to capture"), "{without}");
 }

@@ -3,6 +3,7 @@
 //! Traffic does not need it: it goes on when the daemon stops or dies. What stops with it is the expiry of
 //! flows and following the network's changes.
 
+mod capture;
 mod describe;
 mod flows;
 mod log;

@@ -3,18 +3,22 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use forwarder_common::reason::{Reason, Verdict};
 
 use super::{
-    describe,
+    capture, describe,
     published::Setup,
     running::{Running, State},
 };
 use crate::{
-    control::{FlowQuery, server},
+    control::{
+        CaptureGrant, CaptureQuery, FlowQuery,
+        server::{self, Held},
+    },
     datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ends},
     network,
     report::{
@@ -24,6 +28,11 @@ use crate::{
 };
 
 impl server::Source for Running {
+    fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
+        let (grant, capturing) = capture::begin(&self, query)?;
+        Ok((grant, Box::new(capturing)))
+    }
+
     fn status(&self) -> anyhow::Result<Status> {
         let setup = self.published.setup()?;
         let (flows, half_open) = self.view.flow_counts()?;

@@ -49,6 +49,8 @@ pub(super) struct State {
     pub(super) network: Network,
     /// By interface name.
     pub(super) attached: BTreeMap<String, Attached>,
+    /// Whether somebody captures packets.
+    pub(super) capturing: bool,
     /// The counters of reasons at the last look for shortages.
     told: Vec<(Reason, u64)>,
 }
@@ -77,6 +79,7 @@ impl Running {
                 datapath,
                 network: Network::default(),
                 attached: BTreeMap::new(),
+                capturing: false,
                 told,
             }),
             options,

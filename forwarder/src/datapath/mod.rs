@@ -5,6 +5,7 @@
 mod attach;
 mod batch;
 mod cache;
+pub mod capture;
 mod census;
 mod clock;
 mod compile;

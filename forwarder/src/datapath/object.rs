@@ -15,6 +15,7 @@ use forwarder_common::address::{V4, V6};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
+    capture::SAMPLES,
     family::Family as _,
     fill::{Capacities, Fill},
     globals::{Globals, SECTIONS},
@@ -74,7 +75,7 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 11] = [
+const PINNED: [&str; 12] = [
     "SHAPES",
     "DEVICES",
     "VLANS",
@@ -86,6 +87,7 @@ const PINNED: [&str; 11] = [
     "XDP_STAGES",
     "TC_STAGES",
     "EGRESS_STAGES",
+    SAMPLES,
 ];
 
 /// The same, of which each family has one.

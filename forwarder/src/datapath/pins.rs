@@ -77,8 +77,7 @@ impl Pins {
     /// Where the map `name` is pinned. The kernel keeps names with dots for itself (`bpf_lookup` in kernel/bpf/inode.c),
     /// and sections have them.
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        let name = name.trim_start_matches(".bss.");
-        self.directory.join(name.to_lowercase())
+        map_in(&self.directory, name)
     }
 
     pub(super) fn link(&self, hook: &str, interface: u32) -> PathBuf {
@@ -149,6 +148,12 @@ impl Pins {
         fs::remove_dir(&self.directory)?;
         Ok(count)
     }
+}
+
+/// As [`Pins::map`], in any directory of pins.
+pub(super) fn map_in(directory: &Path, name: &str) -> PathBuf {
+    let name = name.trim_start_matches(".bss.");
+    directory.join(name.to_lowercase())
 }
 
 /// Takes a link off its device and removes its pin.

@@ -3,11 +3,12 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{MapData, ProgramArray},
+    maps::{Array, MapData, ProgramArray},
     programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 
 use forwarder_common::{
+    capture::Order,
     settings::{FAMILY_V4, FAMILY_V6},
     stage::Stage,
 };
@@ -22,6 +23,8 @@ pub(super) const TC: &str = "forwarder_tc";
 pub(super) const SLOW: &str = "forwarder_slow";
 /// What this host itself sends, on TC.
 pub(super) const EGRESS: &str = "forwarder_egress";
+/// What the names of programs begin with that are the others once more and make copies.
+const CAPTURE: &str = "capture_";
 /// Reads the kernel's clocks.
 const CLOCK: &str = "forwarder_clock";
 
@@ -38,6 +41,10 @@ pub(super) struct Programs {
     hooks: [bool; HOOKS.len()],
     /// Which address families are: [`FAMILY_V4`], [`FAMILY_V6`].
     families: u32,
+    /// Whether those programs are in use that make copies, where there are such.
+    capture: bool,
+    /// What they are to copy.
+    order: Array<MapData, Order>,
 }
 
 /// What a program did with a packet under test run.
@@ -66,11 +73,14 @@ impl Programs {
             .map(|(map, _, _)| take(&mut ebpf, map))
             .into_iter()
             .collect::<anyhow::Result<_>>()?;
+        let order = take(&mut ebpf, "CAPTURE")?;
         let mut programs = Self {
             ebpf,
             stages,
             hooks: [false; HOOKS.len()],
             families: 0,
+            capture: false,
+            order,
         };
         programs.load_one(CLOCK)?;
         Ok(programs)
@@ -90,7 +100,7 @@ impl Programs {
     /// Loads a hook's main program and its stages.
     fn load_hook(&mut self, hook: usize) -> anyhow::Result<()> {
         let (_, prefix, main) = HOOKS[hook];
-        self.load_one(main)?;
+        self.load_one(&self.variant(main))?;
         for (family, ipv6, suffix) in FAMILIES {
             if self.families & family == 0 {
                 continue;
@@ -99,7 +109,8 @@ impl Programs {
                 let name = format!("{prefix}_{word}_{suffix}");
                 // On XDP it is a program of its own, without what every packet meets first.
                 let is_whole = stage == Stage::Main && self.ebpf.program(&name).is_none();
-                let name = if is_whole { main } else { &name };
+                let name = self.variant(if is_whole { main } else { &name });
+                let name = name.as_str();
                 // Some hooks have no use for some stages.
                 if self.ebpf.program(name).is_none() {
                     continue;
@@ -111,6 +122,41 @@ impl Programs {
             }
         }
         self.hooks[hook] = true;
+        Ok(())
+    }
+
+    /// The program that stands for `name`: the one that makes copies, while it is to and if there is one.
+    fn variant(&self, name: &str) -> String {
+        let copying = format!("{CAPTURE}{name}");
+        match self.capture && self.ebpf.program(&copying).is_some() {
+            true => copying,
+            false => name.to_owned(),
+        }
+    }
+
+    /// Tells the programs what to copy.
+    pub(super) fn order(&mut self, order: Order) -> anyhow::Result<()> {
+        Ok(self.order.set(0, order, 0)?)
+    }
+
+    /// Has programs ready that make copies, or the others; they take effect when the main ones are attached.
+    pub(super) fn capture(&mut self, on: bool) -> anyhow::Result<()> {
+        self.capture = on;
+        self.serve(0)
+    }
+
+    /// Gives back what programs take that make copies.
+    pub(super) fn unload_captures(&mut self) -> anyhow::Result<()> {
+        for (name, program) in self.ebpf.programs_mut() {
+            if !name.starts_with(CAPTURE) || program.fd().is_err() {
+                continue;
+            }
+            match program {
+                Program::Xdp(program) => program.unload()?,
+                Program::SchedClassifier(program) => program.unload()?,
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -140,13 +186,15 @@ impl Programs {
 
     pub(super) fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
         self.load_hook(0)?;
-        find(&mut self.ebpf, XDP)
+        let name = self.variant(XDP);
+        find(&mut self.ebpf, &name)
     }
 
     pub(super) fn tc(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
         self.load_hook(if name == EGRESS { 2 } else { 1 })?;
-        self.load_one(name)?;
-        find(&mut self.ebpf, name)
+        let name = self.variant(name);
+        self.load_one(&name)?;
+        find(&mut self.ebpf, &name)
     }
 
     /// Every program of the object, loaded or not.
