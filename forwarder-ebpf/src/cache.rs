@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use forwarder_common::{
-    cache::{Cached, FRESH, IN_USE, Pending},
+    cache::{Cached, Set},
     flow::{FlowEntry, FlowKey},
     frame::Transport,
     parse::Packet,
@@ -32,23 +32,18 @@ pub fn run<H: Hook, A: Family>(
     if packet.hops <= 1 || packet.flags.changes_state() {
         return None;
     }
-    let (cached, pending) = place::<A>(&packet.key)?;
-    let now = pipeline::now() as u32;
-    let known = cached.key == packet.key
-        && cached.proof == packet.macs.proof(hook.ingress(), stamp(settings))
-        && is_fresh(pending, now)
-        && packet.length <= u32::from(cached.route.mtu);
+    let cached = set::<A>(&packet.key)?.find(&packet.key)?;
+    let known = cached.proof == packet.macs.proof(hook.ingress(), stamp(settings))
+        && cached.count(packet.length, pipeline::now() as u32);
     if !known {
         return None;
     }
-    hook.commit(cached.rule, cached.is_reply == 0);
-    let next = Hop::Next(cached.route.macs);
+    hook.commit(cached.rule(), cached.is_original());
+    let route = cached.route();
+    let next = Hop::Next(route.macs);
     rewrite::apply(hook, packet, &cached.rewrite, cached.change, next);
-    pending.packets += 1;
-    pending.bytes += u64::from(packet.length);
-    pending.last_seen = now;
-    account::traffic::<H>(cached.rule, cached.is_reply == 0, packet.length);
-    Some(hook.send(&cached.route))
+    account::traffic::<H>(cached.rule(), cached.is_original(), packet.length);
+    Some(hook.send(&route))
 }
 
 /// Notes the flow of a packet that is about to be sent by `flow`'s route, so that the next one goes the short way.
@@ -62,42 +57,36 @@ pub fn note<H: Hook, A: Family>(
     stamp: u32,
     now: u64,
 ) {
-    let Some((cached, pending)) = place::<A>(&packet.key) else {
+    let Some(set) = set::<A>(&packet.key) else {
         return;
     };
-    if cached.key == packet.key {
-        settle(pending, flow);
-    } else if cached.proof != 0 && !flow.packets_low.is_multiple_of(PATIENCE) {
-        // It has no look at what is counted there, which is far away where there are many flows.
-        return;
-    } else if pending.stamp == stamp && is_in_use(pending, now as u32) {
-        return;
-    } else if pending.packets != 0
-        && let Some(other) = lookup::entry(&cached.key)
-    {
-        settle(pending, other);
-    }
-    if !may_be_short(packet, flow) {
-        cached.proof = 0;
-        return;
-    }
-    *cached = Cached {
-        key: packet.key,
-        proof: packet.macs.proof(hook.ingress(), stamp),
-        rewrite: flow.rewrite,
-        change: flow.rewrite.change(&packet.key),
-        route: flow.route,
-        rule: flow.rule,
-        is_reply: u32::from(!flow.is_original()),
+    let now = now as u32;
+    let cached = match set.find(&packet.key) {
+        Some(cached) => {
+            cached.counted().settle(flow);
+            cached
+        }
+        None => {
+            let patient = flow.packets_low.is_multiple_of(PATIENCE);
+            let Some(cached) = set.free(patient, now) else {
+                return;
+            };
+            let counted = cached.counted();
+            if counted.packets != 0
+                && let Some(other) = lookup::entry(&cached.key())
+            {
+                counted.settle(other);
+            }
+            cached
+        }
     };
-    *pending = Pending {
-        bytes: 0,
-        packets: 0,
-        last_seen: now as u32,
-        since: now as u32,
-        created: flow.created,
-        stamp,
-        padding: 0,
+    *cached = if may_be_short(packet, flow) {
+        // The place counts from here on.
+        flow.last_seen = now;
+        let proof = packet.macs.proof(hook.ingress(), stamp);
+        Cached::new(&packet.key, proof, flow, now)
+    } else {
+        Cached::default()
     };
 }
 
@@ -126,29 +115,6 @@ pub fn forget_all() {
     unsafe { epoch.write_volatile(value + 1 + u64::from(cpu)) };
 }
 
-/// Adds what is pending to its flow's entry.
-#[inline(always)]
-fn settle<A: Family>(pending: &mut Pending, flow: &mut FlowEntry<A>) {
-    if pending.packets != 0 && pending.created == flow.created {
-        flow.count(pending.packets, pending.bytes);
-        if (flow.last_seen.wrapping_sub(pending.last_seen) as i32) < 0 {
-            flow.last_seen = pending.last_seen;
-        }
-    }
-    pending.packets = 0;
-    pending.bytes = 0;
-}
-
-#[inline(always)]
-fn is_fresh(pending: &Pending, now: u32) -> bool {
-    now.wrapping_sub(pending.since) < FRESH
-}
-
-#[inline(always)]
-fn is_in_use(pending: &Pending, now: u32) -> bool {
-    now.wrapping_sub(pending.last_seen) < IN_USE
-}
-
 /// Under what places serve now. Generation and epoch only ever rise, so no sum comes twice before one of them wraps.
 #[inline(always)]
 pub fn stamp(settings: &Settings) -> u32 {
@@ -157,16 +123,13 @@ pub fn stamp(settings: &Settings) -> u32 {
     generation.wrapping_add(CACHE_STATE.get().epoch as u32)
 }
 
-/// This CPU's place for `key`.
+/// This CPU's places for `key`.
 #[inline(always)]
-fn place<A: Family>(key: &FlowKey<A>) -> Option<(&'static mut Cached<A>, &'static mut Pending)> {
+fn set<A: Family>(key: &FlowKey<A>) -> Option<&'static mut Set<A>> {
     let bits = CACHE_STATE.get().bits as u32;
     // SAFETY: the helper takes no argument.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    let index = (cpu << bits) + Cached::place(key, bits);
-    let (place, pending) = (A::CACHE.get_ptr_mut(index)?, A::PENDING.get_ptr_mut(index)?);
+    let set = A::CACHE.get_ptr_mut((cpu << bits) + Set::number(key, bits))?;
     // SAFETY: a live map value, which only this CPU writes; userspace reads it.
-    let place = unsafe { &mut *place };
-    // SAFETY: as above.
-    Some((place, unsafe { &mut *pending }))
+    Some(unsafe { &mut *set })
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use forwarder_common::{
     address::{V4, V6},
     answer::Writer,
-    cache::{CacheState, Cached, Pending},
+    cache::{self, CacheState},
     capture::{Order, Sample},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
@@ -88,9 +88,7 @@ pub trait Family: Writer {
     /// Fragments that came before their datagram's first.
     const HELD: &'static LruHashMap<HeldKey<Self>, Held>;
     /// What is in use of the flow tables, for each CPU. Placeholder size.
-    const CACHE: &'static Array<Cached<Self>>;
-    /// What has been counted there. Of the same size.
-    const PENDING: &'static Array<Pending>;
+    const CACHE: &'static Array<cache::Set<Self>>;
     /// See [`forwarder_common::concern`].
     const CONCERNS: &'static Global<[u64; ALL_WORDS as usize]>;
     /// Room for two entries.
@@ -148,7 +146,7 @@ pub struct Entries<A> {
 macro_rules! family {
     ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
-     $datagrams:ident, $held:ident, $cache:ident, $pending:ident, $concerns:ident $section:literal,
+     $datagrams:ident, $held:ident, $cache:ident, $concerns:ident $section:literal,
      $entries:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
@@ -181,9 +179,7 @@ macro_rules! family {
         #[map]
         static $held: LruHashMap<HeldKey<$family>, Held> = LruHashMap::with_max_entries(1024, 0);
         #[map]
-        static $cache: Array<Cached<$family>> = Array::with_max_entries(2, BPF_F_MMAPABLE);
-        #[map]
-        static $pending: Array<Pending> = Array::with_max_entries(2, BPF_F_MMAPABLE);
+        static $cache: Array<cache::Set<$family>> = Array::with_max_entries(2, BPF_F_MMAPABLE);
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         static $concerns: Global<[u64; ALL_WORDS as usize]> = Global::zeroed();
@@ -203,8 +199,7 @@ macro_rules! family {
             const MAPPINGS: &'static HashMap<MappingKey<Self>, Mapping<Self>> = &$mappings;
             const DATAGRAMS: &'static LruHashMap<FragmentKey<Self>, Datagram> = &$datagrams;
             const HELD: &'static LruHashMap<HeldKey<Self>, Held> = &$held;
-            const CACHE: &'static Array<Cached<Self>> = &$cache;
-            const PENDING: &'static Array<Pending> = &$pending;
+            const CACHE: &'static Array<cache::Set<Self>> = &$cache;
             const CONCERNS: &'static Global<[u64; ALL_WORDS as usize]> = &$concerns;
             const ENTRIES: &'static PerCpuArray<Entries<Self>> = &$entries;
 
@@ -231,7 +226,7 @@ family!(V4,
         [self.raw(), 0, 0, 0]
     }:
     FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
-    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, PENDING_V4, CONCERNS_V4 ".bss.concerns_v4",
+    MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, CONCERNS_V4 ".bss.concerns_v4",
     ENTRIES_V4);
 
 family!(V6,
@@ -247,7 +242,7 @@ family!(V6,
         self.raw()
     }:
     FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
-    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, PENDING_V6, CONCERNS_V6 ".bss.concerns_v6",
+    MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, CONCERNS_V6 ".bss.concerns_v6",
     ENTRIES_V6);
 
 /// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.

@@ -214,7 +214,7 @@ impl<A: Family> FamilyView<A> {
         wanted: &impl Fn(&Identity) -> bool,
         visit: &mut impl FnMut(Flow) -> ControlFlow<()>,
     ) -> anyhow::Result<ControlFlow<()>> {
-        let pending = Pending::read(&self.pending, &self.cache)?;
+        let pending = Pending::read(&self.cache)?;
         for table in [&self.flows, &self.half_open] {
             let mut replies = HashMap::new();
             let mut originals = Vec::new();

@@ -11,7 +11,10 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
 };
-use forwarder_common::address::{V4, V6};
+use forwarder_common::{
+    address::{V4, V6},
+    cache::WAYS,
+};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
@@ -44,12 +47,11 @@ pub struct Sizes {
 impl Sizes {
     /// The tables that are made as large as this says, of IPv4 and of IPv6, and how many entries they get on a machine
     /// with so many CPUs.
-    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 6] {
+    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 5] {
         let twice = |count: u32| count.saturating_mul(2);
         let flows = twice(self.flows);
         [
-            (["CACHE_V4", "CACHE_V6"], places(self.flows, cpus)),
-            (["PENDING_V4", "PENDING_V6"], places(self.flows, cpus)),
+            (["CACHE_V4", "CACHE_V6"], sets(self.flows, cpus)),
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
             (["HALF_OPEN_V4", "HALF_OPEN_V6"], twice(self.half_open)),
@@ -91,9 +93,8 @@ const PINNED: [&str; 12] = [
 ];
 
 /// The same, of which each family has one.
-const PINNED_EACH: [&str; 13] = [
+const PINNED_EACH: [&str; 12] = [
     "CACHE",
-    "PENDING",
     "FLOWS",
     "HALF_OPEN",
     "LISTENERS",
@@ -181,12 +182,12 @@ impl Datapath {
     }
 }
 
-/// Places of the flow caches, all CPUs together: one for every second flow, since not all are in use at once. The same
-/// power of two for each CPU.
-fn places(flows: u32, cpus: u32) -> u32 {
-    /// For each CPU: a megabyte for IPv4, and room for a thousand flows of which few get in each other's way.
-    const LEAST: u32 = 8192;
-    let each = (flows / 2 / cpus.max(1)).max(LEAST);
+/// Sets of places in the flow caches, all CPUs together: a place for every second flow, since not all are in use at
+/// once. The same power of two for each CPU.
+fn sets(flows: u32, cpus: u32) -> u32 {
+    /// For each CPU half a megabyte for IPv4, and room for a thousand flows of which few get in each other's way.
+    const LEAST: u32 = 4096;
+    let each = (flows / 2 / WAYS as u32 / cpus.max(1)).max(LEAST);
     // The power of two at or below it.
     (1 << each.ilog2()) * cpus
 }

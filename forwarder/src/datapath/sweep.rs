@@ -45,10 +45,8 @@ impl Datapath {
             timeouts,
             pooled: &self.pooled,
         };
-        let gone = sweeper.family(&self.tables.v4, &mut swept)?;
-        self.tables.v4.empty_places(&gone)?;
-        let gone = sweeper.family(&self.tables.v6, &mut swept)?;
-        self.tables.v6.empty_places(&gone)?;
+        sweeper.family(&self.tables.v4, &mut swept)?;
+        sweeper.family(&self.tables.v6, &mut swept)?;
         if swept.removed > 0 {
             self.tables.forget_cached()?;
         }

@@ -8,7 +8,7 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
-    cache::{CacheState, Cached, Pending},
+    cache::{CacheState, Set},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
@@ -54,8 +54,7 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<A>, OwnAddress<A>>,
     pub(super) own: HashMap<MapData, A, u32>,
     pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
-    pub(super) cache: Places<Cached<A>>,
-    pub(super) pending: Places<Pending>,
+    pub(super) cache: Places<Set<A>>,
     /// One record.
     pub(super) concerns: Array<MapData, [u64; ALL_WORDS as usize]>,
 }
@@ -129,7 +128,6 @@ impl<A: Family> FamilyTables<A> {
             own: take(ebpf, &name("OWN"))?,
             mappings: batch(ebpf, &name("MAPPINGS"))?,
             cache: Places::take(ebpf, &name("CACHE"))?,
-            pending: Places::take(ebpf, &name("PENDING"))?,
             concerns: take(ebpf, &format!(".bss.{}", name("CONCERNS").to_lowercase()))?,
         })
     }

@@ -8,7 +8,7 @@ use aya::{
 };
 use forwarder_common::{
     address::{V4, V6},
-    cache::{Cached, Pending},
+    cache::Set,
     flow::{FlowEntry, FlowKey},
     last::LastPacket,
     settings::Settings,
@@ -32,8 +32,7 @@ pub struct View {
 pub(super) struct FamilyView<A: Family> {
     pub(super) flows: Batch<FlowKey<A>, FlowEntry<A>>,
     pub(super) half_open: Batch<FlowKey<A>, FlowEntry<A>>,
-    pub(super) cache: Batch<u32, Cached<A>>,
-    pub(super) pending: Batch<u32, Pending>,
+    pub(super) cache: Batch<u32, Set<A>>,
 }
 
 impl View {
@@ -65,7 +64,6 @@ impl<A: Family> FamilyView<A> {
             flows: batch(ebpf, &format!("FLOWS_{}", A::SUFFIX))?,
             half_open: batch(ebpf, &format!("HALF_OPEN_{}", A::SUFFIX))?,
             cache: batch(ebpf, &format!("CACHE_{}", A::SUFFIX))?,
-            pending: batch(ebpf, &format!("PENDING_{}", A::SUFFIX))?,
         })
     }
 }
