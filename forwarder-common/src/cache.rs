@@ -247,6 +247,23 @@ impl<A: Address> Cached<A> {
         }
     }
 
+    /// Empties a place while programs may use it: what was counted in it is gone, and it serves for nobody.
+    #[cfg(feature = "user")]
+    #[expect(
+        clippy::not_unsafe_ptr_arg_deref,
+        reason = "userspace has no reference to what programs write"
+    )]
+    pub fn empty(place: *mut Self) {
+        // SAFETY: the caller's live place.
+        let packets = unsafe { &raw mut (*place).packets };
+        // SAFETY: as above.
+        let proof = unsafe { &raw mut (*place).proof };
+        // SAFETY: as above, written in one instruction.
+        unsafe { packets.write_volatile(0) };
+        // SAFETY: as above.
+        unsafe { proof.write_volatile(0) };
+    }
+
     /// The tuple of its packets.
     #[inline(always)]
     pub fn key(&self) -> FlowKey<A> {

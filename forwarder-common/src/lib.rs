@@ -18,6 +18,7 @@ pub mod ethernet;
 pub mod flow;
 pub mod fragment;
 pub mod frame;
+pub mod half_open;
 pub mod icmp;
 pub mod last;
 pub mod mapping;

@@ -98,7 +98,8 @@ impl Seen {
     pub const FIN: Self = Self(2);
     /// A RST.
     pub const RST: Self = Self(4);
-    /// A packet (UDP), or the handshake's end (TCP, original direction only).
+    /// A packet (UDP, reply direction only), or the handshake's end (TCP). The original direction's memory is the one
+    /// that counts.
     pub const CONFIRMED: Self = Self(8);
 
     /// Both memories in one.

@@ -4,6 +4,8 @@
 //! ARCHITECTURE.md for the way of a packet.
 #![no_std]
 #![no_main]
+// For the one instruction that the library has no function for on BPF: see `half_open`.
+#![feature(asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a key or value that is not borrowed is copied to the stack, which has 512 bytes"
@@ -18,6 +20,7 @@ mod clients;
 mod error;
 mod fragment;
 mod front;
+mod half_open;
 mod hook;
 mod last;
 mod lookup;

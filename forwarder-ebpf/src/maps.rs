@@ -16,6 +16,7 @@ use forwarder_common::{
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
+    half_open::HalfOpen,
     last::LastPacket,
     mapping::{Mapping, MappingKey},
     mss,
@@ -62,12 +63,8 @@ impl<T> Global<T> {
 
 /// An address family with its tables.
 pub trait Family: Writer {
-    /// Both directions of every flow, but for TCP before its handshake is complete. Not an LRU: a new flow
-    /// never displaces an old one. Placeholder size.
+    /// Both directions of every flow. Not an LRU: a new flow never displaces an old one. Placeholder size.
     const FLOWS: &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
-    /// Both directions of TCP flows whose handshake is not complete, so that a SYN flood fills this table
-    /// and not the other. Placeholder size.
-    const HALF_OPEN: &'static HashMap<FlowKey<Self>, FlowEntry<Self>>;
     /// What listens where. Grows as rules are added.
     const LISTENERS: &'static HashMap<ListenerKey<Self>, RuleEntry<Self>>;
     /// The backends of all rules, each rule's in a row, in one half of the table: a reload fills the other
@@ -144,15 +141,12 @@ pub struct Entries<A> {
 }
 
 macro_rules! family {
-    ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $half_open:ident, $listeners:ident,
+    ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
      $datagrams:ident, $held:ident, $cache:ident, $concerns:ident $section:literal,
      $entries:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
-            HashMap::with_max_entries(2, 0);
-        #[map]
-        static $half_open: HashMap<FlowKey<$family>, FlowEntry<$family>> =
             HashMap::with_max_entries(2, 0);
         #[map]
         static $listeners: HashMap<ListenerKey<$family>, RuleEntry<$family>> =
@@ -188,7 +182,6 @@ macro_rules! family {
 
         impl Family for $family {
             const FLOWS: &'static HashMap<FlowKey<Self>, FlowEntry<Self>> = &$flows;
-            const HALF_OPEN: &'static HashMap<FlowKey<Self>, FlowEntry<Self>> = &$half_open;
             const LISTENERS: &'static HashMap<ListenerKey<Self>, RuleEntry<Self>> = &$listeners;
             const BACKENDS: &'static Array<Backend<Self>> = &$backends;
             const CLIENTS: &'static LpmTrie<ClientKey<Self>, u32> = &$clients;
@@ -225,7 +218,7 @@ family!(V4,
     fn words(self) -> [u32; 4] {
         [self.raw(), 0, 0, 0]
     }:
-    FLOWS_V4, HALF_OPEN_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
+    FLOWS_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
     MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, CONCERNS_V4 ".bss.concerns_v4",
     ENTRIES_V4);
 
@@ -241,7 +234,7 @@ family!(V6,
     fn words(self) -> [u32; 4] {
         self.raw()
     }:
-    FLOWS_V6, HALF_OPEN_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
+    FLOWS_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
     MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, CONCERNS_V6 ".bss.concerns_v6",
     ENTRIES_V6);
 
@@ -256,6 +249,10 @@ pub static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 /// Configured VLAN devices by the device that carries them and the tag.
 #[map]
 pub static VLANS: HashMap<VlanKey, u32> = HashMap::with_max_entries(4096, 0);
+
+/// How many flows are half-open, of IPv4 and of IPv6.
+#[map]
+pub static HALF_OPEN: Array<HalfOpen> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 
 /// What userspace tells the programs about the host.
 #[unsafe(no_mangle)]

@@ -15,8 +15,7 @@ use forwarder_common::{
 };
 
 use crate::{
-    account,
-    lookup::Table,
+    account, half_open, lookup,
     maps::{self, Choice, Entries, Family, SETTINGS},
 };
 
@@ -28,6 +27,9 @@ pub const IF_ABSENT: u64 = BPF_NOEXIST as u64;
 #[inline(always)]
 pub fn run<A: Family>() -> Result<i32, Exit> {
     let entries = maps::entries::<A>()?;
+    if entries.from.protocol == TCP && half_open::is_full::<A>() {
+        return Err(Exit::Refused(Reason::HalfOpenFull));
+    }
     reserve(entries, SETTINGS.get()).map_err(Exit::Answered)?;
     finish(entries)?;
     Err(Exit::To(Stage::Main))
@@ -107,7 +109,7 @@ fn some(port: Option<u16>) -> u32 {
 fn take<A: Family>(entries: &mut Entries<A>) -> Result<bool, Reason> {
     entries.key = entries.to.reversed();
     entries.reply.rewrite = Rewrite::to(&entries.from.reversed());
-    match Table::of(entries.to.protocol).reserve(&entries.key, &entries.reply) {
+    match lookup::reserve(&entries.key, &entries.reply) {
         Ok(()) => Ok(true),
         Err(Reason::Raced) => Ok(false),
         Err(reason) => Err(reason),
@@ -118,14 +120,16 @@ fn take<A: Family>(entries: &mut Entries<A>) -> Result<bool, Reason> {
 #[inline(always)]
 fn finish<A: Family>(entries: &mut Entries<A>) -> Result<(), Exit> {
     entries.original.rewrite = Rewrite::to(&entries.to);
-    let table = Table::of(entries.from.protocol);
-    if let Err(reason) = table.reserve(&entries.from, &entries.original) {
-        table.remove(&entries.key);
+    if let Err(reason) = lookup::reserve(&entries.from, &entries.original) {
+        lookup::remove(&entries.key);
         // Another CPU has opened the same flow at the same moment: the packet goes by that one.
-        return match table.get(&entries.from) {
+        return match lookup::entry(&entries.from) {
             Some(_) if reason == Reason::Raced => Ok(()),
             _ => Err(Exit::Refused(reason)),
         };
+    }
+    if entries.from.protocol == TCP {
+        half_open::made::<A>();
     }
     account::opened(entries.original.rule);
     Ok(())

@@ -51,7 +51,7 @@ impl Toolchain {
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = Vec::new();
         if self.name == LINKED {
-            variables.push(("RUSTC_BOOTSTRAP", OsString::from("aya_ebpf")));
+            variables.push(("RUSTC_BOOTSTRAP", OsString::from("aya_ebpf,forwarder_ebpf")));
         }
         let linker = find_linker();
         if let Some(directory) = linker.as_deref().and_then(Path::parent) {

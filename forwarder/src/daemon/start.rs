@@ -147,7 +147,8 @@ fn fill(
 pub(super) fn sizes(limits: &Limits) -> Sizes {
     Sizes {
         flows: limits.flows,
-        half_open: limits.half_open,
+        // A flood of SYNs leaves half of the table to others in any case.
+        half_open: limits.half_open.min((limits.flows / 2).max(1)),
         rules: limits.rules,
     }
 }

@@ -97,13 +97,6 @@ impl<K: Pod, V: Pod> Batch<K, V> {
         }
     }
 
-    /// How many entries there are.
-    pub(super) fn count(&self) -> io::Result<u64> {
-        let mut count = 0;
-        self.for_each(|_, _| count += 1)?;
-        Ok(count)
-    }
-
     /// Deletes `keys`; those that are gone already do not matter.
     pub(super) fn delete(&self, keys: &[K]) -> io::Result<()> {
         let mut rest = keys;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use forwarder_common::{
-    cache::{Counted, EPOCH_STEP, Set},
+    cache::{Cached, Counted, EPOCH_STEP, Set},
     flow::{FlowEntry, FlowKey},
 };
 
@@ -15,18 +15,30 @@ use super::{
 };
 
 /// What is to be added to entries, by tuple.
-pub(super) struct Pending<A: Family>(HashMap<FlowKey<A>, Vec<Counted>>);
+pub(super) struct Pending<A: Family>(HashMap<FlowKey<A>, Vec<Place>>);
+
+/// A place in which something is counted.
+#[derive(Clone, Copy)]
+struct Place {
+    set: usize,
+    way: usize,
+    counted: Counted,
+}
 
 impl<A: Family> Pending<A> {
     /// What is pending in these places. To be read before the entries: what is added to an entry meanwhile is then
     /// counted twice for a moment, and not missed.
     pub(super) fn read(sets: &Batch<u32, Set<A>>) -> anyhow::Result<Self> {
         let mut found: HashMap<_, Vec<_>> = HashMap::new();
-        sets.for_each(|_, set| {
-            for cached in &set.0 {
+        sets.for_each(|number, set| {
+            for (way, cached) in set.0.iter().enumerate() {
                 let counted = cached.counted();
                 if counted.packets != 0 {
-                    found.entry(cached.key()).or_default().push(counted);
+                    found.entry(cached.key()).or_default().push(Place {
+                        set: *number as usize,
+                        way,
+                        counted,
+                    });
                 }
             }
         })?;
@@ -35,8 +47,8 @@ impl<A: Family> Pending<A> {
 
     /// `entry` of `key` as it would be if nothing was pending.
     pub(super) fn settled(&self, key: &FlowKey<A>, mut entry: FlowEntry<A>) -> FlowEntry<A> {
-        for counted in self.0.get(key).into_iter().flatten() {
-            counted.settle(&mut entry);
+        for place in self.0.get(key).into_iter().flatten() {
+            place.counted.settle(&mut entry);
         }
         entry
     }
@@ -45,7 +57,23 @@ impl<A: Family> Pending<A> {
 impl<A: Family> FamilyTables<A> {
     /// See [`Pending::read`].
     pub(super) fn pending(&self) -> anyhow::Result<Pending<A>> {
-        Pending::read(&self.cache.all)
+        Pending::read(&self.cache)
+    }
+
+    /// Empties the places of flows that are gone, so that nothing of theirs is added to new ones.
+    pub(super) fn empty_places(&self, gone: &[FlowKey<A>]) -> anyhow::Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let pending = self.pending()?;
+        for place in gone.iter().filter_map(|key| pending.0.get(key)).flatten() {
+            if let Some(set) = self.sets.entry(place.set) {
+                // SAFETY: a live set.
+                let counted = unsafe { &raw mut (*set.as_ptr()).0[place.way] };
+                Cached::empty(counted);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -59,13 +87,7 @@ impl Tables {
 
     /// Tells the programs how many sets of places each CPU has: of adopted maps, what they were made with.
     pub(super) fn divide_cache(&mut self, cpus: u32) -> anyhow::Result<()> {
-        let each = self
-            .v4
-            .cache
-            .all
-            .capacity()
-            .min(self.v6.cache.all.capacity())
-            / cpus.max(1);
+        let each = self.v4.cache.capacity().min(self.v6.cache.capacity()) / cpus.max(1);
         let mut state = self.cache_state.get(&0, 0)?;
         state.bits = u64::from(each.max(2).ilog2());
         Ok(self.cache_state.set(0, state, 0)?)

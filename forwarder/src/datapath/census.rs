@@ -2,8 +2,8 @@
 //! use.
 //!
 //! A flow's state is a function of what both of its directions have seen, and they are met far apart. But most flows
-//! need only one look: without TCP the reply's memory decides, and an entry of the flow table that has seen no end is
-//! established unless its other direction has. The rest are noted and sorted, so that both directions of a flow stand
+//! need only one look: without TCP the reply's memory decides, and a direction of TCP that has seen the handshake's end
+//! and not the connection's is established unless its other direction has. The rest are noted and sorted, so that both directions of a flow stand
 //! beside each other.
 
 use std::{
@@ -85,7 +85,6 @@ struct Noted {
     rule: u32,
     seen: Seen,
     is_original: bool,
-    half_open: bool,
 }
 
 /// Counts one family's tables.
@@ -111,8 +110,8 @@ impl<'a, A: Family> Tally<'a, A> {
         }
     }
 
-    /// Counts one direction, which stands in the table of half-open flows or in the other one.
-    pub fn count(&mut self, half: &Half<A>, half_open: bool) {
+    /// Counts one direction.
+    pub fn count(&mut self, half: &Half<A>) {
         if half.is_original {
             self.count_port(half);
         }
@@ -120,7 +119,7 @@ impl<'a, A: Family> Tally<'a, A> {
             if !half.is_original {
                 self.add(half, State::of_udp(half.seen), 1);
             }
-        } else if half_open || half.seen.closing() {
+        } else if half.seen.closing() || !half.seen.has(Seen::CONFIRMED) {
             let flow = if half.is_original {
                 &half.key
             } else {
@@ -131,7 +130,6 @@ impl<'a, A: Family> Tally<'a, A> {
                 rule: half.rule,
                 seen: half.seen,
                 is_original: half.is_original,
-                half_open,
             });
         } else if half.is_original {
             self.add(half, State::Established, 1);
@@ -203,11 +201,14 @@ impl<'a, A: Family> Tally<'a, A> {
             let states = self.states.entry((flow[0].rule, TCP)).or_default();
             let seen = |original: bool| {
                 let half = flow.iter().find(|half| half.is_original == original);
-                half.map_or(Seen::NONE, |half| half.seen)
+                half.map(|half| half.seen)
             };
-            states[State::of_tcp(seen(true), seen(false)) as usize] += 1;
-            // Its original direction has seen no end, so it was taken for one that is established.
-            if !flow[0].half_open && flow.iter().all(|half| !half.is_original) {
+            // A direction that was not noted has seen the handshake's end and nothing else that matters.
+            let [original, reply] =
+                [seen(true), seen(false)].map(|seen| seen.unwrap_or(Seen::CONFIRMED));
+            states[State::of_tcp(original, reply) as usize] += 1;
+            // It was taken for one that is established.
+            if seen(true).is_none() {
                 let established = &mut states[State::Established as usize];
                 *established = established.saturating_sub(1);
             }
@@ -244,21 +245,20 @@ mod tests {
     }
 
     #[rstest]
-    #[case::open(TCP, false, [OPEN, SYN], State::Established)]
-    #[case::client_closes(TCP, false, [OPEN.and(Seen::FIN), SYN], State::FinWait)]
-    #[case::server_closes(TCP, false, [OPEN, SYN.and(Seen::FIN)], State::FinWait)]
-    #[case::closed(TCP, false, [OPEN.and(Seen::FIN), SYN.and(Seen::FIN)], State::TimeWait)]
-    #[case::client_resets(TCP, false, [OPEN.and(Seen::RST), SYN], State::Close)]
-    #[case::server_resets(TCP, false, [OPEN, SYN.and(Seen::RST)], State::Close)]
-    #[case::asked(TCP, true, [SYN, Seen::NONE], State::SynSent)]
-    #[case::answered(TCP, true, [SYN, SYN], State::SynReceived)]
-    #[case::refused(TCP, true, [SYN, Seen::RST], State::Close)]
-    #[case::no_room(TCP, true, [OPEN, SYN], State::Established)]
-    #[case::one_way(UDP, false, [Seen::NONE, Seen::NONE], State::Unreplied)]
-    #[case::both_ways(UDP, false, [Seen::NONE, Seen::CONFIRMED], State::Stream)]
+    #[case::open(TCP, [OPEN, OPEN], State::Established)]
+    #[case::client_closes(TCP, [OPEN.and(Seen::FIN), OPEN], State::FinWait)]
+    #[case::server_closes(TCP, [OPEN, OPEN.and(Seen::FIN)], State::FinWait)]
+    #[case::closed(TCP, [OPEN.and(Seen::FIN), OPEN.and(Seen::FIN)], State::TimeWait)]
+    #[case::client_resets(TCP, [OPEN.and(Seen::RST), OPEN], State::Close)]
+    #[case::server_resets(TCP, [OPEN, OPEN.and(Seen::RST)], State::Close)]
+    #[case::asked(TCP, [SYN, Seen::NONE], State::SynSent)]
+    #[case::answered(TCP, [SYN, SYN], State::SynReceived)]
+    #[case::refused(TCP, [SYN, Seen::RST], State::Close)]
+    #[case::reply_missed_the_end_of_the_handshake(TCP, [OPEN, SYN], State::Established)]
+    #[case::one_way(UDP, [Seen::NONE, Seen::NONE], State::Unreplied)]
+    #[case::both_ways(UDP, [Seen::NONE, Seen::CONFIRMED], State::Stream)]
     fn a_flow_is_counted_once_under_its_state(
         #[case] protocol: u8,
-        #[case] half_open: bool,
         #[case] seen: [Seen; 2],
         #[case] expected: State,
     ) {
@@ -267,8 +267,8 @@ mod tests {
         // Two of them, and the directions in either order.
         for client in [40_000, 40_001] {
             let [original, reply] = halves(client, protocol, seen);
-            tally.count(&reply, half_open);
-            tally.count(&original, half_open);
+            tally.count(&reply);
+            tally.count(&original);
         }
         let mut census = Census::default();
         tally.finish(&mut census);
@@ -283,8 +283,8 @@ mod tests {
         let pooled = BTreeSet::from([7]);
         let mut tally = Tally::new(&pooled);
         for (client, protocol) in [(1, TCP), (2, TCP), (3, UDP)] {
-            for half in halves(client, protocol, [OPEN, SYN]) {
-                tally.count(&half, false);
+            for half in halves(client, protocol, [OPEN, OPEN]) {
+                tally.count(&half);
             }
         }
         let mut census = Census::default();

@@ -53,15 +53,13 @@ impl<A: Family> FamilyTables<A> {
     /// The same for packets of every flow that there is: it may be of a rule that is no more.
     pub(super) fn concern_flows(&mut self) -> anyhow::Result<()> {
         let mut bits = Bits::default();
-        for table in [&self.flows, &self.half_open] {
-            table.all.for_each(|key, entry| {
-                if entry.is_original() {
-                    bits.add(End::Destination, key.destination);
-                } else {
-                    bits.add(End::Source, key.source);
-                }
-            })?;
-        }
+        self.flows.all.for_each(|key, entry| {
+            if entry.is_original() {
+                bits.add(End::Destination, key.destination);
+            } else {
+                bits.add(End::Source, key.source);
+            }
+        })?;
         self.set_bits(bits)
     }
 

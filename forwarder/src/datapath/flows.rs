@@ -10,7 +10,7 @@ use std::{
 use aya::maps::MapError;
 use forwarder_common::{
     flow::{ENDED, FlowEntry, FlowKey},
-    tcp::State,
+    tcp::{Seen, State},
 };
 
 use super::{
@@ -139,8 +139,7 @@ impl Datapath {
 }
 
 impl View {
-    /// Calls `visit` for every flow that `wanted` picks by what both of its directions say; half-open ones come last in
-    /// either family. `wanted` is asked more than once for a flow.
+    /// Calls `visit` for every flow that `wanted` picks by what both of its directions say. `wanted` is asked more than once for a flow.
     ///
     /// # Errors
     /// The kernel refuses to read a map.
@@ -175,7 +174,7 @@ impl View {
         Ok((v4.0 + v6.0, v4.1 + v6.1))
     }
 
-    /// Every flow, half-open ones last in either family.
+    /// Every flow.
     ///
     /// # Errors
     /// The kernel refuses to read a map.
@@ -194,19 +193,24 @@ impl View {
 
 impl<A: Family> FamilyView<A> {
     fn count_by_rule(&self, counts: &mut HashMap<u32, u64>) -> anyhow::Result<()> {
-        for table in [&self.flows, &self.half_open] {
-            table.for_each(|_, entry| {
-                if entry.is_original() {
-                    *counts.entry(entry.rule).or_default() += 1;
-                }
-            })?;
-        }
+        self.flows.for_each(|_, entry| {
+            if entry.is_original() {
+                *counts.entry(entry.rule).or_default() += 1;
+            }
+        })?;
         Ok(())
     }
 
     fn counts(&self) -> anyhow::Result<(u64, u64)> {
-        let (flows, half_open) = (self.flows.count()?, self.half_open.count()?);
-        Ok((flows.div_ceil(2), half_open.div_ceil(2)))
+        let (mut established, mut half_open) = (0, 0);
+        self.flows.for_each(|key, entry| {
+            if is_half_open(key, entry) {
+                half_open += 1;
+            } else if entry.is_original() {
+                established += 1;
+            }
+        })?;
+        Ok((established, half_open))
     }
 
     fn each_flow(
@@ -215,38 +219,41 @@ impl<A: Family> FamilyView<A> {
         visit: &mut impl FnMut(Flow) -> ControlFlow<()>,
     ) -> anyhow::Result<ControlFlow<()>> {
         let pending = Pending::read(&self.cache)?;
-        for table in [&self.flows, &self.half_open] {
-            let mut replies = HashMap::new();
-            let mut originals = Vec::new();
-            table.for_each(|key, entry| {
-                if !wanted(&Identity::of(key, entry)) {
-                    return;
-                }
-                let entry = pending.settled(key, *entry);
-                if entry.is_original() {
-                    originals.push((*key, entry));
-                } else {
-                    replies.insert(*key, entry);
-                }
-            })?;
-            for (key, entry) in originals {
-                let other = entry.other_key(key.protocol);
-                // A flow that was just made or removed may lack one half; it is whole the next time.
-                if let Some(reply) = replies.get(&other) {
-                    let flow = Flow {
-                        original: A::key(&key),
-                        original_entry: A::entry(&entry),
-                        reply: A::key(&other),
-                        reply_entry: A::entry(reply),
-                    };
-                    if visit(flow).is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
+        let mut replies = HashMap::new();
+        let mut originals = Vec::new();
+        self.flows.for_each(|key, entry| {
+            if !wanted(&Identity::of(key, entry)) {
+                return;
+            }
+            let entry = pending.settled(key, *entry);
+            if entry.is_original() {
+                originals.push((*key, entry));
+            } else {
+                replies.insert(*key, entry);
+            }
+        })?;
+        for (key, entry) in originals {
+            let other = entry.other_key(key.protocol);
+            // A flow that was just made or removed may lack one half; it is whole the next time.
+            if let Some(reply) = replies.get(&other) {
+                let flow = Flow {
+                    original: A::key(&key),
+                    original_entry: A::entry(&entry),
+                    reply: A::key(&other),
+                    reply_entry: A::entry(reply),
+                };
+                if visit(flow).is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
     }
+}
+
+/// Whether this is the original direction of a TCP flow whose handshake is not complete.
+pub(super) fn is_half_open<A: Family>(key: &FlowKey<A>, entry: &FlowEntry<A>) -> bool {
+    key.protocol == TCP && entry.is_original() && !entry.seen.has(Seen::CONFIRMED)
 }
 
 impl Identity {
@@ -270,10 +277,7 @@ impl<A: Family> FamilyTables<A> {
         let Some(key) = A::of_key(key) else {
             return Ok(());
         };
-        for table in [&mut self.flows, &mut self.half_open] {
-            table.end(&key)?;
-        }
-        Ok(())
+        self.flows.end(&key)
     }
 }
 

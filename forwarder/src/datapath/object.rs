@@ -36,9 +36,9 @@ pub(super) static OBJECT: &[u8] =
 /// How large the tables are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Established flows; each takes two entries.
+    /// Flows; each takes two entries.
     pub flows: u32,
-    /// Half-open flows; each takes two entries.
+    /// How many of them may be TCP whose handshake is not complete.
     pub half_open: u32,
     /// Rules, and backends over all rules.
     pub rules: u32,
@@ -47,14 +47,13 @@ pub struct Sizes {
 impl Sizes {
     /// The tables that are made as large as this says, of IPv4 and of IPv6, and how many entries they get on a machine
     /// with so many CPUs.
-    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 5] {
+    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 4] {
         let twice = |count: u32| count.saturating_mul(2);
         let flows = twice(self.flows);
         [
             (["CACHE_V4", "CACHE_V6"], sets(self.flows, cpus)),
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
-            (["HALF_OPEN_V4", "HALF_OPEN_V6"], twice(self.half_open)),
             (["BACKENDS_V4", "BACKENDS_V6"], twice(self.rules)),
         ]
     }
@@ -78,6 +77,7 @@ pub struct Datapath {
 
 /// Maps that outlive the daemon: all but scratch space.
 const PINNED: [&str; 12] = [
+    "HALF_OPEN",
     "SHAPES",
     "DEVICES",
     "VLANS",
@@ -93,10 +93,9 @@ const PINNED: [&str; 12] = [
 ];
 
 /// The same, of which each family has one.
-const PINNED_EACH: [&str; 12] = [
+const PINNED_EACH: [&str; 11] = [
     "CACHE",
     "FLOWS",
-    "HALF_OPEN",
     "LISTENERS",
     "BACKENDS",
     "CLIENTS",
@@ -154,6 +153,8 @@ impl Datapath {
         tables.forget_cached()?;
         tables.v4.concern_flows()?;
         tables.v6.concern_flows()?;
+        tables.half_open.limit::<V4>(sizes.half_open.into());
+        tables.half_open.limit::<V6>(sizes.half_open.into());
         let sizes = tables.sizes();
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);

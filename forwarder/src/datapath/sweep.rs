@@ -17,6 +17,8 @@ use super::{
     census::{Census, Half, Tally},
     compile::{TCP, UDP},
     family::Family,
+    flows::is_half_open,
+    half_open::HalfOpenFlows,
     tables::{FamilyTables, FlowTable},
 };
 use crate::config::Timeouts;
@@ -41,6 +43,7 @@ impl Datapath {
     pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
         let mut swept = Swept::default();
         let sweeper = Sweeper {
+            half_open: &self.tables.half_open,
             clock,
             timeouts,
             pooled: &self.pooled,
@@ -55,6 +58,7 @@ impl Datapath {
 }
 
 struct Sweeper<'a> {
+    half_open: &'a HalfOpenFlows,
     clock: &'a Clock,
     timeouts: &'a Timeouts,
     /// Slots of the rules whose source ports are counted.
@@ -62,15 +66,10 @@ struct Sweeper<'a> {
 }
 
 impl Sweeper<'_> {
-    /// Sweeps the tables of one family and returns the tuples that are gone from them.
-    fn family<A: Family>(
-        &self,
-        tables: &FamilyTables<A>,
-        swept: &mut Swept,
-    ) -> anyhow::Result<Vec<FlowKey<A>>> {
+    /// Sweeps the tables of one family.
+    fn family<A: Family>(&self, tables: &FamilyTables<A>, swept: &mut Swept) -> anyhow::Result<()> {
         let mut found = Found {
             mapped: None,
-            gone: Vec::new(),
             tally: Tally::new(self.pooled),
         };
         // Without one that is idle now there is none to remove afterwards, and no need to know the sockets of all flows.
@@ -80,31 +79,28 @@ impl Sweeper<'_> {
         {
             found.mapped = Some(HashSet::new());
         }
-        let family = usize::from(A::IPV6);
-        swept.census.established[family] = self.table(tables, &tables.flows, &mut found, swept)?;
-        swept.census.half_open[family] =
-            self.table(tables, &tables.half_open, &mut found, swept)?;
+        self.flows(tables, &mut found, swept)?;
         if let Some(mapped) = found.mapped {
             let mut idle = self.idle_mappings(tables, None)?;
             idle.retain(|key| !mapped.contains(key));
             tables.mappings.delete(&idle)?;
         }
         found.tally.finish(&mut swept.census);
-        Ok(found.gone)
+        Ok(())
     }
 
-    /// Sweeps one table and returns how many flows stay in it.
-    fn table<A: Family>(
+    /// Sweeps the flow table.
+    fn flows<A: Family>(
         &self,
         tables: &FamilyTables<A>,
-        table: &FlowTable<A>,
         found: &mut Found<'_, A>,
         swept: &mut Swept,
-    ) -> anyhow::Result<u64> {
-        let mut stay = 0;
+    ) -> anyhow::Result<()> {
+        let mut stay = Stay::default();
         let mut suspects = HashMap::new();
-        let half_open = std::ptr::eq(table, &tables.half_open);
-        table.all.for_each(|key, entry| {
+        let mut suspect_half_open = 0;
+        let before = self.half_open.read::<A>();
+        tables.flows.all.for_each(|key, entry| {
             swept.rules.insert(entry.rule);
             if let Some(mapped) = &mut found.mapped
                 && key.protocol == UDP
@@ -113,31 +109,38 @@ impl Sweeper<'_> {
                 mapped.extend(sockets(key, entry));
             }
             if self.clock.since(entry.last_seen) > self.shortest(key, entry) {
+                suspect_half_open += u64::from(is_half_open(key, entry));
                 suspects.insert(*key, Suspect::of(key, entry));
             } else {
-                found.tally.count(&Half::of(key, entry), half_open);
-                stay += u64::from(entry.is_original());
+                found.tally.count(&Half::of(key, entry));
+                stay.count(key, entry);
             }
         })?;
-        let expired = self.expired(tables, table, &suspects)?;
+        self.half_open
+            .correct::<A>(before, stay.half_open + suspect_half_open);
+        let expired = self.expired(tables, &suspects)?;
         for (key, suspect) in &suspects {
             if !expired.contains(key) {
-                found.tally.count(&suspect.half(key), half_open);
-                stay += u64::from(suspect.entry().is_original());
+                found.tally.count(&suspect.half(key));
+                stay.count(key, &suspect.entry());
+            } else if is_half_open(key, &suspect.entry()) {
+                self.half_open.end::<A>(1);
             }
         }
         let expired: Vec<_> = expired.into_iter().collect();
-        table.all.delete(&expired)?;
+        tables.flows.all.delete(&expired)?;
+        tables.empty_places(&expired)?;
         swept.removed += (expired.len() as u64).div_ceil(2);
-        found.gone.extend(expired);
-        Ok(stay)
+        let family = usize::from(A::IPV6);
+        swept.census.established[family] = stay.established;
+        swept.census.half_open[family] = stay.half_open;
+        Ok(())
     }
 
     /// The tuples among `suspects` whose flows' time is up, and those of their other directions.
     fn expired<A: Family>(
         &self,
         tables: &FamilyTables<A>,
-        table: &FlowTable<A>,
         suspects: &HashMap<FlowKey<A>, Suspect<A>>,
     ) -> anyhow::Result<HashSet<FlowKey<A>>> {
         let mut expired = HashSet::new();
@@ -154,7 +157,7 @@ impl Sweeper<'_> {
             }
             if !expired.contains(key)
                 // Read again, so that a packet that came since the walk saves its flow.
-                && let Some(other) = self.judge(table, &pending, key)?
+                && let Some(other) = self.judge(&tables.flows, &pending, key)?
             {
                 expired.extend([*key, other]);
             }
@@ -282,12 +285,27 @@ impl<A: Family> Suspect<A> {
     }
 }
 
+/// How many flows stay.
+#[derive(Default)]
+struct Stay {
+    established: u64,
+    half_open: u64,
+}
+
+impl Stay {
+    fn count<A: Family>(&mut self, key: &FlowKey<A>, entry: &FlowEntry<A>) {
+        if is_half_open(key, entry) {
+            self.half_open += 1;
+        } else if entry.is_original() {
+            self.established += 1;
+        }
+    }
+}
+
 /// What is seen on the way through one family's tables.
 struct Found<'a, A> {
     /// UDP sockets that flows have, on either side; `None` if nobody asks.
     mapped: Option<HashSet<MappingKey<A>>>,
-    /// Tuples that were removed.
-    gone: Vec<FlowKey<A>>,
     tally: Tally<'a, A>,
 }
 

@@ -21,7 +21,10 @@ use forwarder_common::{
     stats::RuleTraffic,
 };
 
-use super::{Sizes, batch::Batch, family::Family, object::descriptor, object::take, view::batch};
+use super::{
+    Sizes, batch::Batch, family::Family, half_open::HalfOpenFlows, mapped::Mapped,
+    object::descriptor, object::take, view::batch,
+};
 
 /// Slots by rule name.
 pub(super) type Names = BTreeMap<String, u32>;
@@ -30,6 +33,7 @@ pub(super) type Names = BTreeMap<String, u32>;
 pub(super) struct Tables {
     pub(super) v4: FamilyTables<V4>,
     pub(super) v6: FamilyTables<V6>,
+    pub(super) half_open: HalfOpenFlows,
     pub(super) shapes: Array<MapData, Shape>,
     pub(super) devices: HashMap<MapData, u32, Device>,
     pub(super) vlans: HashMap<MapData, VlanKey, u32>,
@@ -46,7 +50,6 @@ pub(super) struct Tables {
 /// The maps of one address family.
 pub(super) struct FamilyTables<A: Family> {
     pub(super) flows: FlowTable<A>,
-    pub(super) half_open: FlowTable<A>,
     pub(super) listeners: HashMap<MapData, ListenerKey<A>, RuleEntry<A>>,
     pub(super) backends: Array<MapData, Backend<A>>,
     pub(super) clients: LpmTrie<MapData, ClientKey<A>, u32>,
@@ -54,15 +57,11 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) masquerade: LpmTrie<MapData, MasqueradeKey<A>, OwnAddress<A>>,
     pub(super) own: HashMap<MapData, A, u32>,
     pub(super) mappings: Batch<MappingKey<A>, Mapping<A>>,
-    pub(super) cache: Places<Set<A>>,
+    pub(super) cache: Batch<u32, Set<A>>,
+    /// The same, to empty places.
+    pub(super) sets: Mapped<Set<A>>,
     /// One record.
     pub(super) concerns: Array<MapData, [u64; ALL_WORDS as usize]>,
-}
-
-/// A table of the flow caches, for one place and for all of them.
-pub(super) struct Places<V: aya::Pod> {
-    pub(super) one: Array<MapData, V>,
-    pub(super) all: Batch<u32, V>,
 }
 
 /// A flow table, for one entry and for all of them.
@@ -78,6 +77,7 @@ impl Tables {
             rules,
             v4: FamilyTables::take(ebpf)?,
             v6: FamilyTables::take(ebpf)?,
+            half_open: HalfOpenFlows::open(descriptor(ebpf, "HALF_OPEN")?.0)?,
             shapes: take(ebpf, "SHAPES")?,
             devices: take(ebpf, "DEVICES")?,
             vlans: take(ebpf, "VLANS")?,
@@ -94,7 +94,7 @@ impl Tables {
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             flows: self.v4.flows.all.capacity() / 2,
-            half_open: self.v4.half_open.all.capacity() / 2,
+            half_open: self.half_open.read::<V4>().limit as u32,
             rules: self.rules,
         }
     }
@@ -119,7 +119,6 @@ impl<A: Family> FamilyTables<A> {
         let name = |table: &str| format!("{table}_{}", A::SUFFIX);
         Ok(Self {
             flows: FlowTable::take(ebpf, &name("FLOWS"))?,
-            half_open: FlowTable::take(ebpf, &name("HALF_OPEN"))?,
             listeners: take(ebpf, &name("LISTENERS"))?,
             backends: take(ebpf, &name("BACKENDS"))?,
             clients: take(ebpf, &name("CLIENTS"))?,
@@ -127,17 +126,12 @@ impl<A: Family> FamilyTables<A> {
             masquerade: take(ebpf, &name("MASQUERADE"))?,
             own: take(ebpf, &name("OWN"))?,
             mappings: batch(ebpf, &name("MAPPINGS"))?,
-            cache: Places::take(ebpf, &name("CACHE"))?,
+            sets: {
+                let (map, sets) = descriptor(ebpf, &name("CACHE"))?;
+                Mapped::open(map, sets)?
+            },
+            cache: batch(ebpf, &name("CACHE"))?,
             concerns: take(ebpf, &format!(".bss.{}", name("CONCERNS").to_lowercase()))?,
-        })
-    }
-}
-
-impl<V: aya::Pod> Places<V> {
-    fn take(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            all: batch(ebpf, name)?,
-            one: take(ebpf, name)?,
         })
     }
 }

@@ -31,7 +31,6 @@ pub struct View {
 /// The flows of one family.
 pub(super) struct FamilyView<A: Family> {
     pub(super) flows: Batch<FlowKey<A>, FlowEntry<A>>,
-    pub(super) half_open: Batch<FlowKey<A>, FlowEntry<A>>,
     pub(super) cache: Batch<u32, Set<A>>,
 }
 
@@ -62,7 +61,6 @@ impl<A: Family> FamilyView<A> {
     fn of(ebpf: &Ebpf) -> anyhow::Result<Self> {
         Ok(Self {
             flows: batch(ebpf, &format!("FLOWS_{}", A::SUFFIX))?,
-            half_open: batch(ebpf, &format!("HALF_OPEN_{}", A::SUFFIX))?,
             cache: batch(ebpf, &format!("CACHE_{}", A::SUFFIX))?,
         })
     }

@@ -1,7 +1,7 @@
 //! The short way: nobody can tell which way a packet went, but by the time it took.
 
 use forwarder_common::address::{Address, V4, V6};
-use forwarder_common::cache::Cached;
+use forwarder_common::cache::{Set, WAYS};
 use forwarder_common::flow::FlowKey;
 use rstest::rstest;
 use tests::packet::tcp_flags::{ACK, PSH};
@@ -15,8 +15,8 @@ use super::topology::Device;
 use super::traffic::{CLIENT, Connection, LISTENER, SERVER, tcp, udp};
 use super::translate::RULE;
 
-/// Flows of the least tables are in two to this power places.
-const BITS: u32 = 13;
+/// Flows of the least tables are in two to this power sets of places.
+const BITS: u32 = 12;
 
 /// What came of a packet.
 type Fate = (u32, Vec<u8>, Vec<&'static str>, [u64; 3]);
@@ -81,14 +81,15 @@ fn garbled_packets_fare_alike_either_way(#[values(Family::V4, Family::V6)] famil
     assert!(forwarded > 500, "{forwarded} of 2000 forwarded");
 }
 
-/// Another port of the client's with which its place in the cache is the same.
-fn rival(family: Family) -> u16 {
-    fn search<A: Address>(source: A, destination: A) -> Option<u16> {
-        let place = |port: u16| {
+/// Ports of the client's whose places in the cache are the same as its own port's: more than there are places.
+fn rivals(family: Family) -> Vec<u16> {
+    fn search<A: Address>(source: A, destination: A) -> Vec<u16> {
+        let set = |port: u16| {
             let [own, to] = [port.to_be(), 110_u16.to_be()];
-            Cached::place(&FlowKey::new(source, destination, own, to, 17), BITS)
+            Set::number(&FlowKey::new(source, destination, own, to, 17), BITS)
         };
-        (1..u16::MAX).find(|port| *port != 25000 && place(*port) == place(25000))
+        let same = |port: &u16| *port != 25000 && set(*port) == set(25000);
+        (1..u16::MAX).filter(same).take(WAYS).collect()
     }
     let [source, destination] = [CLIENT, LISTENER].map(|text| {
         let address = text.split(':').next().expect("an address");
@@ -101,22 +102,23 @@ fn rival(family: Family) -> u16 {
         (std::net::IpAddr::V6(one), std::net::IpAddr::V6(other)) => {
             search::<V6>(one.into(), other.into())
         }
-        _ => None,
+        _ => Vec::new(),
     };
-    found.expect("one of 65535 ports in 8192 places")
+    assert_eq!(found.len(), WAYS, "of 65535 ports in 4096 sets");
+    found
 }
 
 /// They are told apart, and each is counted in full.
 #[rstest]
-fn two_flows_of_one_place(#[values(Family::V4, Family::V6)] family: Family) {
+fn flows_of_one_set(#[values(Family::V4, Family::V6)] family: Family) {
     let mut bench = Bench::new((Hook::Xdp, family), RULE);
-    let client = format!("198.51.100.7:{}", rival(family));
-    let connections = [
-        Connection::default(),
-        Connection::new(&client, LISTENER, &client, SERVER),
-    ];
+    let mut connections = vec![Connection::default()];
+    connections.extend(rivals(family).into_iter().map(|port| {
+        let client = format!("198.51.100.7:{port}");
+        Connection::new(&client, LISTENER, &client, SERVER)
+    }));
     for round in 0..10 {
-        for (connection, times) in connections.iter().zip([2, 3]) {
+        for (connection, times) in connections.iter().zip([2, 3, 4]) {
             for _ in 0..times {
                 connection.send(&mut bench, &udp());
             }
@@ -131,7 +133,7 @@ fn two_flows_of_one_place(#[values(Family::V4, Family::V6)] family: Family) {
         .map(|flow| (flow.original_entry.packets(), flow.reply_entry.packets()))
         .collect();
     packets.sort_unstable();
-    assert_eq!(packets, [(20, 0), (30, 0)]);
+    assert_eq!(packets, [(20, 0), (30, 0), (40, 0)]);
 }
 
 /// What an old flow had pending is not a new one's.
