@@ -76,7 +76,7 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 12] = [
+const PINNED: [&str; 13] = [
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",
