@@ -8,7 +8,7 @@ use crate::{ethernet::Macs, parse::Tag};
 pub struct Device {
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`], [`TAGGED`].
+    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`], [`TAGGED`], [`SHADOW`].
     pub flags: u32,
     /// Its own MAC address as destination, source zero: frames to another one are not for this host.
     pub mac: Macs,
@@ -43,6 +43,9 @@ pub const REDIRECT_ONLY: u32 = 4;
 
 /// A VLAN device. Its other flags are those of the device that carries its frames.
 pub const TAGGED: u32 = 8;
+
+/// Flows that begin here are watched and not translated. Beyond the flags that [`crate::flow::Egress`] keeps.
+pub const SHADOW: u32 = 16;
 
 /// Written before the frame by XDP for the slow path: "this packet is yours".
 pub const HANDOFF: u32 = 0x4657_4431;

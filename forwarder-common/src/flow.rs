@@ -224,7 +224,7 @@ pub struct FlowEntry<A> {
     pub packets_high: u16,
     /// What this direction has seen of TCP's handshake and end.
     pub seen: Seen,
-    /// [`REPLY`], [`DELIVER`], [`EMIT`], [`ENDED`].
+    /// [`REPLY`], [`DELIVER`], [`EMIT`], [`ENDED`], [`SHADOW`].
     pub flags: u8,
     /// `bpf_jiffies64` when the flow was made, in units of [`CREATED_UNIT`] jiffies.
     pub created: u32,
@@ -241,6 +241,9 @@ pub const DELIVER: u8 = 2;
 pub const EMIT: u8 = 4;
 /// [`FlowEntry::flags`]: the flow was ended from outside. Whoever still sends on it is told so.
 pub const ENDED: u8 = 8;
+/// [`FlowEntry::flags`]: packets are counted, and left to the kernel untouched, to the flow's end. Its
+/// [`FlowEntry::proof`] stays 0, so that packets of other flows need not ask for this.
+pub const SHADOW: u8 = 16;
 /// Jiffies in one unit of [`FlowEntry::created`]: a quarter of a second at 1000 Hz, wrapping after years.
 pub const CREATED_UNIT: u64 = 256;
 

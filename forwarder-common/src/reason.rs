@@ -123,6 +123,8 @@ reasons! {
         "A part of the programs was not there at this moment: the daemon is just being replaced, or was stopped while it loaded.";
     SlowPathFailed = "slow-path-failed", Drop,
         "The kernel could not make the packet writable or hand it to the slow path; it is out of memory.";
+    Shadow = "shadow", Pass,
+        "A packet of a rule, or from an interface, whose mode is `shadow`; it was counted, and the kernel has it.";
 }
 
 impl Reason {

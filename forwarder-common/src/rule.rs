@@ -28,6 +28,8 @@ pub struct ListenerKey<A> {
 pub const LOCAL: u32 = 1;
 /// [`ListenerKey::interface`] of the ports that the clients of an outbound rule may reach, with its slot.
 pub const OUTBOUND: u32 = 1 << 31;
+/// Set beside [`OUTBOUND`], and in the table of outbound clients, for a rule that only watches: see [`SHADOW`].
+pub const OUTBOUND_SHADOW: u32 = 1 << 30;
 
 /// One combination of wildcards that some rule uses. Look-ups try them in order, most specific first.
 #[repr(C)]
@@ -125,6 +127,8 @@ pub const RESET_UNKNOWN: u32 = 2;
 pub const ENDPOINT_INDEPENDENT: u32 = 4;
 /// [`RuleEntry::flags`]: and everybody may send to that port (RFC 4787 section 5).
 pub const UNFILTERED: u32 = 8;
+/// [`RuleEntry::flags`]: its packets are counted, and left to the kernel untouched.
+pub const SHADOW: u32 = 16;
 
 /// The backend sees the client's address.
 pub const SOURCE_PRESERVE: u8 = 0;
@@ -191,7 +195,8 @@ pub const CLIENT_ALLOWED: u32 = 1;
 /// Longest rule name in bytes.
 pub const NAME_LENGTH: usize = 64;
 
-/// Key of the table of outbound clients, behind the prefix length; the value is the rule's slot.
+/// Key of the table of outbound clients, behind the prefix length; the value is the rule's slot, with
+/// [`OUTBOUND_SHADOW`] if it only watches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboundKey<A> {

@@ -27,10 +27,17 @@ pub fn refused(reason: Reason) {
 /// state.
 #[inline(always)]
 pub fn forwarded<H: Hook, A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>, now: u64) {
+    met(packet, flow, now);
+    traffic::<H>(flow.rule, flow.is_original(), packet.length);
+}
+
+/// Counts a packet in its flow, which also remembers when and what it said of the connection.
+#[inline(always)]
+pub fn met<A: Family>(packet: &Packet<A>, flow: &mut FlowEntry<A>, now: u64) {
     // The counters dirty this cache line anyway, so the time is written every packet.
     flow.last_seen = now as u32;
     flow.seen = flow.seen.and(said(packet, flow));
-    carried::<H, A>(packet, flow);
+    flow.count(1, u64::from(packet.length));
 }
 
 /// Counts a packet that is sent on but is none of the connection's own: an ICMP error about it.

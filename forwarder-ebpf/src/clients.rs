@@ -5,7 +5,7 @@ use forwarder_common::{
     reason::Reason,
     rule::{
         CLIENT_ALLOWED, CLIENTS_ALLOWED_UNLESS_LISTED, CLIENTS_ANY, ClientKey, OUTBOUND,
-        OutboundKey, RuleEntry, full_prefix,
+        OUTBOUND_SHADOW, OutboundKey, RuleEntry, SHADOW, full_prefix,
     },
 };
 
@@ -52,4 +52,15 @@ pub fn scope<A: Family>(client: A, ingress: u32) -> Option<u32> {
         }
     }
     None
+}
+
+/// The slot of the rule that has this scope, and those of its [`RuleEntry::flags`] that the scope tells.
+#[inline(always)]
+pub const fn rule_of(scope: u32) -> (u32, u32) {
+    let flags = if scope & OUTBOUND_SHADOW != 0 {
+        SHADOW
+    } else {
+        0
+    };
+    (scope & !(OUTBOUND | OUTBOUND_SHADOW), flags)
 }

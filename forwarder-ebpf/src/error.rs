@@ -19,6 +19,7 @@ use crate::{
     plan::{self, Way},
     route,
     rules::{self, Scope},
+    shadow,
 };
 
 /// Translates an ICMP error, and the packet in it, and sends it to whom it concerns.
@@ -85,7 +86,8 @@ fn unknown<H: Hook, A: Family>(
         return Reason::Raced;
     };
     let scope = Scope::Device(hook.ingress());
-    let ours = rules::find(&packet.key, scope, settings, &mut entries.listener).is_some()
+    let ours = rules::find(&packet.key, scope, settings, &mut entries.listener)
+        .is_some_and(|rule| !shadow::is_on(hook, rule.flags))
         || outbound(hook, reporter, packet.key.destination, settings);
     if ours {
         Reason::IcmpNoFlow
@@ -104,5 +106,6 @@ fn leaves<H: Hook, A: Family>(hook: &H, header: &Header<A>, settings: &Settings)
 fn outbound<H: Hook, A: Family>(hook: &H, client: A, to: A, settings: &Settings) -> bool {
     settings.outbound != 0
         && A::OWN.get_ptr(to).is_none()
-        && clients::scope(client, hook.ingress()).is_some()
+        && clients::scope(client, hook.ingress())
+            .is_some_and(|scope| !shadow::is_on(hook, clients::rule_of(scope).1))
 }

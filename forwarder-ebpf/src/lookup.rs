@@ -1,7 +1,7 @@
 //! From a packet to its flow entry.
 
 use forwarder_common::{
-    flow::{EMIT, ENDED, FlowEntry, FlowKey},
+    flow::{EMIT, ENDED, FlowEntry, FlowKey, SHADOW},
     frame::Transport,
     parse::{Packet, TCP},
     reason::Reason,
@@ -71,7 +71,7 @@ pub fn check<H: Hook, A: Family>(flow: &FlowEntry<A>) -> Result<(), Exit> {
 
 #[inline(always)]
 fn usable<A: Family>(flow: &'static mut FlowEntry<A>) -> Result<&'static mut FlowEntry<A>, Exit> {
-    if flow.has(ENDED) {
+    if flow.has(ENDED) && !flow.has(SHADOW) {
         return Err(Exit::Answered(Reason::FlowEnded));
     }
     Ok(flow)

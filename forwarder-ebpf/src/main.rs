@@ -31,6 +31,7 @@ mod plan;
 mod reserve;
 mod route;
 mod rules;
+mod shadow;
 mod skb;
 mod source;
 mod stranger;

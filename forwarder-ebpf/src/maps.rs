@@ -5,7 +5,10 @@ use core::cell::UnsafeCell;
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_fib_lookup},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerfEventArray, ProgramArray},
+    maps::{
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, PerfEventArray,
+        ProgramArray,
+    },
 };
 use forwarder_common::{
     address::{V4, V6},
@@ -29,7 +32,7 @@ use forwarder_common::{
     },
     settings::Settings,
     stage::Stage,
-    stats::RuleTraffic,
+    stats::{RuleTraffic, ShadowKey, ShadowTraffic},
 };
 
 /// One record that programs reach by its address instead of by a look-up: a table of one entry all the same to the
@@ -132,6 +135,8 @@ pub struct Entries<A> {
     pub mapping: Mapping<A>,
     /// [`RuleEntry::flags`] of the rule that it meets.
     pub rule_flags: u32,
+    /// Whether that rule, or the device, only watches: 0 or 1.
+    pub shadow: u32,
     /// What [`crate::reserve`] may do.
     pub choice: Choice,
     /// Its original direction.
@@ -277,6 +282,11 @@ pub static RULE_TRAFFIC: PerCpuArray<RuleTraffic> = PerCpuArray::with_max_entrie
 /// Flows opened by rule slot. Placeholder size.
 #[map]
 pub static RULE_OPENED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// What rules that only watch would have done. Grows with what there is to count.
+#[map]
+pub static SHADOW: PerCpuHashMap<ShadowKey, ShadowTraffic> =
+    PerCpuHashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Packets not sent on, by [`Reason`].
 #[map]

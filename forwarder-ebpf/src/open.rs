@@ -3,12 +3,12 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use forwarder_common::{
-    flow::{CREATED_UNIT, DELIVER, EMIT, FlowEntry, REPLY, Route},
+    flow::{CREATED_UNIT, DELIVER, EMIT, FlowEntry, REPLY, Route, SHADOW},
     frame::Transport,
     network::Header,
     parse::{self, Facts, Link, Packet},
     reason::Reason,
-    rule::{LOCAL, RESET_UNKNOWN, RuleEntry, TO_LOCAL},
+    rule::{ENDPOINT_INDEPENDENT, LOCAL, RESET_UNKNOWN, RuleEntry, TO_LOCAL, UNFILTERED},
     settings::Settings,
     stage::{Exit, Stage},
 };
@@ -20,7 +20,7 @@ use crate::{
     pipeline, plan,
     route::{self, Resolved},
     rules::{self, Scope},
-    source, stranger,
+    shadow, source, stranger,
 };
 
 /// Prepares a flow for a packet that has none, if a rule wants it.
@@ -43,16 +43,28 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     scratch.facts = packet.facts;
     let entries = maps::entries::<A>()?;
     entries.from = packet.key;
+    entries.shadow = 0;
     let settings = SETTINGS.get();
     let (facts, fib) = (&scratch.facts, &mut scratch.fib);
-    match admitting_rule(hook, facts, settings, entries) {
-        Ok(rule) => prepare(hook, facts, rule, settings, entries, fib)?,
-        Err(Exit::Refused(Reason::NoRule)) => {
-            stranger::admit(hook, facts, settings, entries, fib)?;
+    let opened = match admitting_rule(hook, facts, settings, entries) {
+        Ok(rule) => prepare(hook, facts, rule, settings, entries, fib),
+        Err(Exit::Refused(Reason::NoRule)) => stranger::admit(hook, facts, settings, entries, fib),
+        Err(exit) => Err(exit),
+    };
+    Err(match opened {
+        Ok(()) => Exit::To(Stage::Reserve),
+        Err(exit) if !H::EGRESS && entries.shadow != 0 => {
+            shadow::instead(exit, entries.original.rule, facts.length, H::FAST)
         }
-        Err(exit) => return Err(exit),
-    }
-    Err(Exit::To(Stage::Reserve))
+        Err(exit) => exit,
+    })
+}
+
+/// Notes the rule that the packet has met, and whether it only watches.
+#[inline(always)]
+fn meet<H: Hook, A: Family>(hook: &H, rule: u32, flags: u32, entries: &mut Entries<A>) {
+    entries.original.rule = rule;
+    entries.shadow = u32::from(shadow::is_on(hook, flags));
 }
 
 /// The rule that the packet meets, if it lets a packet of this kind open a flow.
@@ -78,6 +90,7 @@ fn admitting_rule<H: Hook, A: Family>(
     let rule = match rules::find(&entries.from, scope, settings, &mut entries.listener) {
         Some(rule) if H::EGRESS => rule,
         Some(rule) => {
+            meet(hook, rule.rule, rule.flags, entries);
             route::check_addressee(hook, packet)?;
             clients::check(entries.from.source, rule)?;
             rule
@@ -113,6 +126,9 @@ fn outbound<H: Hook, A: Family>(
         return Err(nobodys);
     }
     let scope = clients::scope(from.source, hook.ingress()).ok_or(nobodys)?;
+    let (rule, flags) = clients::rule_of(scope);
+    meet(hook, rule, flags, entries);
+    let from = &entries.from;
     route::check_addressee(hook, packet)?;
     match packet.transport {
         Transport::Tcp | Transport::Udp | Transport::Echo => {
@@ -138,8 +154,10 @@ fn prepare<H: Hook, A: Family>(
         original,
         reply,
         rule_flags,
+        shadow,
         ..
     } = entries;
+    let shadow = !H::EGRESS && *shadow != 0;
     *to = rules::target(from, rule).ok_or(Reason::NoRule)?;
     let local = rule.flags & TO_LOCAL != 0;
     original.route = Route::default();
@@ -169,6 +187,13 @@ fn prepare<H: Hook, A: Family>(
         (false, false) => (0, 0),
     };
     *rule_flags = rule.flags;
+    let mut flags = onward;
+    if shadow {
+        // Nobody may be let in by a port that the kernel does not know of.
+        *rule_flags &= !(ENDPOINT_INDEPENDENT | UNFILTERED);
+        flags |= SHADOW;
+        generation = 0;
+    }
     original.route.mss = rule.mss;
     reply.route.mss = rule.mss;
     *original = FlowEntry {
@@ -177,13 +202,13 @@ fn prepare<H: Hook, A: Family>(
         last_seen: now as u32,
         created: (now / CREATED_UNIT) as u32,
         rule: rule.rule,
-        flags: onward,
+        flags,
         ..FlowEntry::default()
     };
     *reply = FlowEntry {
         route: reply.route,
         proof: 0,
-        flags: REPLY | back,
+        flags: REPLY | back | flags & SHADOW,
         ..*original
     };
     Ok(())

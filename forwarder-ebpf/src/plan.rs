@@ -2,7 +2,7 @@
 
 use forwarder_common::{
     ethernet::Macs,
-    flow::{DELIVER, EMIT, Egress, FlowEntry, Route},
+    flow::{DELIVER, EMIT, Egress, FlowEntry, Route, SHADOW},
     parse::{Facts, Packet},
     reason::Reason,
     settings::Settings,
@@ -15,6 +15,7 @@ use crate::{
     lookup,
     maps::{self, DEVICES, Family},
     route::{self, Resolved},
+    shadow,
 };
 
 /// How a finished packet is sent.
@@ -39,6 +40,12 @@ pub fn plan<H: Hook, A: Family>(
     let mut way = if stays(flow) { Way::Stay } else { Way::Frame };
     let proof = proof(hook, packet, settings.generation);
     if flow.proof != proof {
+        if flow.has(SHADOW) {
+            if !H::EGRESS {
+                route::check_addressee(hook, packet)?;
+            }
+            return Err(shadow::pass(packet, flow));
+        }
         if !H::EGRESS {
             follow_arrival(hook, packet, flow)?;
         }
@@ -65,6 +72,9 @@ pub fn way<H: Hook, A: Family>(
     flow: &mut FlowEntry<A>,
     settings: &Settings,
 ) -> Result<Way<A>, Exit> {
+    if flow.has(SHADOW) {
+        return Err(Exit::Refused(Reason::Shadow));
+    }
     if stays(flow) {
         return Ok(Way::Stay);
     }

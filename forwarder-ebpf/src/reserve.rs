@@ -17,6 +17,7 @@ use forwarder_common::{
 use crate::{
     account, half_open, lookup,
     maps::{self, Choice, Entries, Family, SETTINGS},
+    shadow,
 };
 
 /// `BPF_NOEXIST` as the map helpers take it.
@@ -27,12 +28,26 @@ pub const IF_ABSENT: u64 = BPF_NOEXIST as u64;
 #[inline(always)]
 pub fn run<A: Family>() -> Result<i32, Exit> {
     let entries = maps::entries::<A>()?;
+    let made = make(entries);
+    Err(match made {
+        Ok(()) => Exit::To(Stage::Main),
+        Err(exit) if entries.shadow != 0 => shadow::instead(
+            exit,
+            entries.original.rule,
+            maps::scratch()?.facts.length,
+            false,
+        ),
+        Err(exit) => exit,
+    })
+}
+
+#[inline(always)]
+fn make<A: Family>(entries: &mut Entries<A>) -> Result<(), Exit> {
     if entries.from.protocol == TCP && half_open::is_full::<A>() {
         return Err(Exit::Refused(Reason::HalfOpenFull));
     }
     reserve(entries, SETTINGS.get()).map_err(Exit::Answered)?;
-    finish(entries)?;
-    Err(Exit::To(Stage::Main))
+    finish(entries)
 }
 
 /// Finds a source port for `to` that no other flow uses towards the same backend, by inserting `reply`,
@@ -51,7 +66,9 @@ fn reserve<A: Family>(entries: &mut Entries<A>, settings: &Settings) -> Result<(
     let ports = Ports::new(settings);
     let own = from.source_port_be;
     // What an echo's identifier is to the host's own pings is not known, and seldom the same.
+    // Where a rule only watches, the client keeps it, as netfilter lets it, so that replies are known again.
     let own_is_free = !translated
+        || entries.shadow != 0
         || ports.contains(u16::from_be(own))
         || to.protocol != TCP && to.protocol != UDP;
     let mapped = if independent { mapped(entries) } else { None };
@@ -131,7 +148,11 @@ fn finish<A: Family>(entries: &mut Entries<A>) -> Result<(), Exit> {
     if entries.from.protocol == TCP {
         half_open::made::<A>();
     }
-    account::opened(entries.original.rule);
+    if entries.shadow != 0 {
+        shadow::opened(entries.original.rule);
+    } else {
+        account::opened(entries.original.rule);
+    }
     Ok(())
 }
 

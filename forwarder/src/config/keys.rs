@@ -112,6 +112,15 @@ pub(super) fn prefixes<'a>(
     prefixes.into_iter().collect()
 }
 
+/// `mode = "active" | "shadow"` of a rule: whether it only watches.
+pub(super) fn shadow<'a>(reader: &mut Reader<'a>, section: &Section<'a>) -> Option<bool> {
+    const WORDS: [(&str, bool); 2] = [("active", false), ("shadow", true)];
+    match section.get("mode") {
+        None => Some(false),
+        Some(value) => scalar::word_value(reader, value, &WORDS),
+    }
+}
+
 /// `mss-clamp = "auto" | BYTES`; the outer `None` for one that could not be read.
 pub(super) fn mss_clamp<'a>(
     reader: &mut Reader<'a>,

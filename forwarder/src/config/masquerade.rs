@@ -26,6 +26,7 @@ pub(super) struct RawMasquerade {
     pub ports: Option<Vec<Located<ProtocolPorts>>>,
     pub source: Option<Located<Source>>,
     filtering: Option<Filtering>,
+    shadow: Option<bool>,
     pub mss_clamp: Option<Option<Located<MssClamp>>>,
 }
 
@@ -54,6 +55,7 @@ impl RawMasquerade {
                 None => Some(Filtering::default()),
                 Some(value) => scalar::word_value(reader, value, &Filtering::WORDS),
             },
+            shadow: keys::shadow(reader, &section),
             mss_clamp: keys::mss_clamp(reader, &section),
         }
     }
@@ -68,6 +70,7 @@ impl RawMasquerade {
             ports: self.ports?.into_iter().map(|ports| ports.value).collect(),
             source: self.source?.value,
             filtering: self.filtering?,
+            shadow: self.shadow?,
             mss_clamp: self.mss_clamp?.map(|clamp| clamp.value),
             span,
         })

@@ -78,15 +78,18 @@ pub enum Mode {
     XdpGeneric,
     /// TC ingress.
     Tc,
+    /// Flows that begin here are watched and not translated.
+    Shadow,
 }
 
 impl Mode {
     /// All of them, as written in a file.
-    pub(super) const WORDS: [(&'static str, Self); 4] = [
+    pub(super) const WORDS: [(&'static str, Self); 5] = [
         ("auto", Self::Auto),
         ("xdp", Self::Xdp),
         ("xdp-generic", Self::XdpGeneric),
         ("tc", Self::Tc),
+        ("shadow", Self::Shadow),
     ];
 }
 

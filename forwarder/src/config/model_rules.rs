@@ -34,6 +34,8 @@ pub struct Rule {
     pub mss_clamp: Option<MssClamp>,
     /// Whether a TCP segment of no known flow is answered with a reset; never set without TCP.
     pub reset_unknown: bool,
+    /// Whether it only watches: what it would translate is counted and left to the kernel.
+    pub shadow: bool,
     /// Where the listener stands.
     pub span: Span,
 }
@@ -144,6 +146,8 @@ pub struct Masquerade {
     pub source: Source,
     /// Who may answer.
     pub filtering: Filtering,
+    /// Whether it only watches, see [`Rule::shadow`].
+    pub shadow: bool,
     /// What to lower the maximum segment size in handshakes to; never set without TCP.
     pub mss_clamp: Option<MssClamp>,
     /// Where the first prefix stands.

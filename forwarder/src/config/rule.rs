@@ -26,6 +26,7 @@ pub(super) struct RawRule {
     pub deny: Option<Vec<Located<IpNet>>>,
     pub mss_clamp: Option<Option<Located<MssClamp>>>,
     pub reset_unknown: Option<Located<bool>>,
+    shadow: Option<bool>,
 }
 
 impl RawRule {
@@ -57,6 +58,7 @@ impl RawRule {
                 keys::prefixes(reader, value, None)
             }),
             mss_clamp: keys::mss_clamp(reader, &section),
+            shadow: keys::shadow(reader, &section),
             reset_unknown: match section.get("reset-unknown") {
                 None => Some(Located {
                     value: false,
@@ -111,6 +113,7 @@ impl RawRule {
             deny: values(self.deny?),
             mss_clamp: self.mss_clamp?.map(|clamp| clamp.value),
             reset_unknown: self.reset_unknown?.value,
+            shadow: self.shadow?,
             span: listen.span,
         })
     }

@@ -2,17 +2,33 @@
 
 use crate::{
     config::{
-        BackendPort, Config, Listen, Masquerade, Output, PortRange, Protocol, Rule, Source, Target,
+        BackendPort, Config, Listen, Masquerade, Mode, Output, PortRange, Protocol, Rule, Source,
+        Target,
     },
     report::{Kind, RuleReport},
 };
 
 /// Every rule of all three kinds.
 pub(super) fn rules(config: &Config) -> impl Iterator<Item = RuleReport> + '_ {
-    let forwards = config.rules.iter().map(described_forward);
-    let masquerades = config.masquerades.iter().map(described_masquerade);
+    let forwards = config.rules.iter().map(|rule| RuleReport {
+        is_shadow: rule.shadow || is_watched(config, rule.interface.as_deref()),
+        ..described_forward(rule)
+    });
+    let masquerades = config.masquerades.iter().map(|rule| RuleReport {
+        is_shadow: rule.shadow || is_watched(config, rule.interface.as_deref()),
+        ..described_masquerade(rule)
+    });
     let outputs = config.outputs.iter().map(described_output);
     forwards.chain(masquerades).chain(outputs)
+}
+
+/// Whether everything that a rule of this interface, or of all of them, may meet is only watched.
+fn is_watched(config: &Config, interface: Option<&str>) -> bool {
+    let mut its = config
+        .interfaces
+        .iter()
+        .filter(|one| interface.is_none_or(|name| name == one.name));
+    its.all(|one| one.mode == Mode::Shadow)
 }
 
 fn protocols(tcp: bool, udp: bool) -> String {

@@ -4,6 +4,7 @@
 //! flows and following the network's changes.
 
 mod capture;
+mod compare;
 mod describe;
 mod flows;
 mod log;

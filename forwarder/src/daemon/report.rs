@@ -10,20 +10,21 @@ use std::{
 use forwarder_common::reason::{Reason, Verdict};
 
 use super::{
-    capture, describe,
+    capture, compare, describe,
     published::Setup,
     running::{Running, State},
 };
 use crate::{
+    config::{Config, Mode},
     control::{
         CaptureGrant, CaptureQuery, FlowQuery,
         server::{self, Held},
     },
-    datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ends},
+    datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ShadowCount, ends},
     network,
     report::{
         self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus,
-        LastPacket, RuleReport, Status, Traffic, advice,
+        LastPacket, RuleReport, ShadowReport, ShadowStatus, Status, Traffic, WouldDrop, advice,
     },
 };
 
@@ -52,6 +53,7 @@ impl server::Source for Running {
             rules: fill(setup.config.rule_count() as u64, sizes.rules),
             forwarded: self.forwarded(&setup)?,
             dropped_packets: dropped(&self.view.reasons()?),
+            shadow: self.shadow_status(&setup.config),
             generation: u64::from(self.view.settings()?.generation),
         })
     }
@@ -59,17 +61,18 @@ impl server::Source for Running {
     fn rules(&self) -> anyhow::Result<Vec<RuleReport>> {
         let setup = self.published.setup()?;
         let active = self.view.flows_by_rule()?;
+        let shadows = self.view.shadow_counts()?;
         let names = setup.names.iter();
         let slots: HashMap<&str, u32> = names.map(|(slot, name)| (name.as_str(), *slot)).collect();
         describe::rules(&setup.config)
             .map(|rule| match slots.get(rule.name.as_str()) {
                 Some(slot) => {
                     let count = self.view.rule_count(*slot)?;
-                    Ok(counted(
-                        rule,
-                        &count,
-                        active.get(slot).copied().unwrap_or(0),
-                    ))
+                    let active = active.get(slot).copied().unwrap_or(0);
+                    Ok(RuleReport {
+                        shadow: shadows.get(slot).map(|seen| self.shadow(*slot, seen)),
+                        ..counted(rule, &count, active)
+                    })
                 }
                 None => Ok(rule),
             })
@@ -119,6 +122,34 @@ impl Running {
         }
         Ok(sum)
     }
+
+    fn shadow(&self, slot: u32, seen: &ShadowCount) -> ShadowReport {
+        let dropped = seen.dropped.iter().map(|(reason, packets)| WouldDrop {
+            reason: reason.name().to_owned(),
+            packets: *packets,
+        });
+        ShadowReport {
+            original: traffic(seen.original),
+            reply: traffic(seen.reply),
+            flows_opened: seen.opened,
+            dropped: dropped.collect(),
+            compared: self.comparisons().of(slot).unwrap_or_default(),
+        }
+    }
+
+    fn shadow_status(&self, config: &Config) -> Option<ShadowStatus> {
+        let interfaces = config.interfaces.iter();
+        let watching = interfaces.filter(|one| one.mode == Mode::Shadow);
+        let comparisons = self.comparisons();
+        compare::watches(config).then(|| ShadowStatus {
+            rules: describe::rules(config)
+                .filter(|rule| rule.is_shadow)
+                .count() as u64,
+            interfaces: watching.map(|one| one.name.clone()).collect(),
+            compared: comparisons.sum(),
+            unavailable: comparisons.unavailable.clone(),
+        })
+    }
 }
 
 impl State {
@@ -154,6 +185,7 @@ impl Setup {
             rule: self.names.get(&original.rule).cloned().unwrap_or_default(),
             protocol: protocol(flow.original.protocol).to_owned(),
             state: flow.state().name().to_owned(),
+            shadow: flow.is_shadow(),
             // One direction leaves where the other arrives.
             original: self.direction(&flow.original, original, reply.route.egress.index()),
             reply: self.direction(&flow.reply, reply, original.route.egress.index()),

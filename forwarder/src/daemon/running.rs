@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     RunOptions,
+    compare::Comparisons,
     metrics::{Endpoint, Exporter},
     published::Published,
     rates::Rates,
@@ -40,6 +41,8 @@ pub(super) struct Running {
     pub(super) metrics: Endpoint,
     /// Of reasons.
     pub(super) rates: Mutex<Rates>,
+    /// What is watched, beside what netfilter does.
+    pub(super) comparisons: Mutex<Comparisons>,
 }
 
 /// What changes while the daemon runs.
@@ -74,6 +77,7 @@ impl Running {
             view: datapath.view(),
             published,
             rates: Mutex::default(),
+            comparisons: Mutex::default(),
             state: Mutex::new(State {
                 config: Arc::new(config),
                 datapath,
@@ -121,6 +125,9 @@ impl Running {
     pub(super) async fn sweep(&self, handle: &Handle) {
         if let Err(error) = self.sweep_flows() {
             warn!("cannot remove expired flows: {error:#}");
+        }
+        if let Err(error) = self.compare() {
+            warn!("cannot compare what is watched: {error:#}");
         }
         match Network::read(handle).await {
             Ok(network) => {
@@ -210,7 +217,8 @@ impl Running {
 
 impl State {
     fn apply(&mut self, network: Network) -> anyhow::Result<()> {
-        self.datapath.set_devices(&network.links)?;
+        let links = start::links(&self.config, &network);
+        self.datapath.set_devices(&links)?;
         self.datapath.set_addresses(&network.addresses)?;
         self.forget_addresses(&network)?;
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;

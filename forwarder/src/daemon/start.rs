@@ -16,9 +16,9 @@ use tracing::{info, warn};
 
 use super::{RunOptions, running::Running};
 use crate::{
-    config::{Config, Limits, Rule},
+    config::{Config, Limits, Mode, Rule},
     control::Listener,
-    datapath::{Datapath, Pins, Sizes, detach_all},
+    datapath::{Datapath, Link, Pins, Sizes, detach_all},
     metrics,
     network::{self, Network},
     report::counted,
@@ -181,6 +181,21 @@ pub(super) fn warn_of_local_ports(rules: &[Rule]) {
 }
 
 /// Every interface must exist unless it is optional, and carry Ethernet frames.
+/// The devices, with what the configuration says of them.
+pub(super) fn links(config: &Config, network: &Network) -> Vec<Link> {
+    let watched = |link: &Link| {
+        let mut interfaces = config.interfaces.iter();
+        interfaces.any(|one| one.name == link.name && one.mode == Mode::Shadow)
+    };
+    let links = network.links.iter();
+    links
+        .map(|link| Link {
+            shadow: watched(link),
+            ..link.clone()
+        })
+        .collect()
+}
+
 pub(super) fn check_interfaces(config: &Config, network: &Network) -> anyhow::Result<()> {
     for interface in &config.interfaces {
         let name = &interface.name;

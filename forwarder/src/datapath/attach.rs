@@ -63,6 +63,10 @@ impl Datapath {
             Mode::Xdp => self.fast(link, XdpMode::Driver, "as configured")?,
             Mode::XdpGeneric => self.fast(link, XdpMode::Skb, "as configured")?,
             Mode::Tc => self.slow_only(link, "as configured")?,
+            // Drivers set their queues up anew for XDP, and nothing may be lost by watching.
+            Mode::Shadow => {
+                self.slow_only(link, "it only watches, so the device stays as it is")?
+            }
             Mode::Auto if native => match self.fast(link, XdpMode::Driver, "the driver has XDP") {
                 Ok(served) => served,
                 Err(error) => self.slow_only(link, &format!("XDP was refused: {error:#}"))?,

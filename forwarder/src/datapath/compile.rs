@@ -10,8 +10,9 @@ use forwarder_common::{
     rule::{
         Backend, CLIENT_ALLOWED, CLIENT_DENIED, CLIENTS_ALLOWED_UNLESS_LISTED, CLIENTS_ANY,
         CLIENTS_DENIED_UNLESS_LISTED, ENDPOINT_INDEPENDENT, LOCAL, ListenerKey, MSS_AUTO, OUTBOUND,
-        PORT_SAME, PORT_SHIFTED, PORT_SINGLE, RESET_UNKNOWN, RuleEntry, SCOPE_BITS,
-        SOURCE_MASQUERADE, SOURCE_POOL, SOURCE_PRESERVE, Shape, TO_LOCAL, UNFILTERED, blocks,
+        OUTBOUND_SHADOW, PORT_SAME, PORT_SHIFTED, PORT_SINGLE, RESET_UNKNOWN, RuleEntry,
+        SCOPE_BITS, SHADOW, SOURCE_MASQUERADE, SOURCE_POOL, SOURCE_PRESERVE, Shape, TO_LOCAL,
+        UNFILTERED, blocks,
     },
 };
 use ipnet::IpNet;
@@ -128,7 +129,7 @@ impl<A: Family + Network> Contents<A> {
                 (false, _) => CLIENTS_DENIED_UNLESS_LISTED,
             },
             mss: segment_size(rule.mss_clamp),
-            flags: if rule.reset_unknown { RESET_UNKNOWN } else { 0 },
+            flags: flag(rule.reset_unknown, RESET_UNKNOWN) | flag(rule.shadow, SHADOW),
             ..source(rule.source)
         };
         match &rule.target {
@@ -162,8 +163,9 @@ impl<A: Family + Network> Contents<A> {
         if prefixes.is_empty() {
             return;
         }
+        let slot = placed.slot | flag(rule.shadow, OUTBOUND_SHADOW);
         for prefix in prefixes {
-            self.outbound.insert(prefix, placed.slot);
+            self.outbound.insert(prefix, slot);
         }
         let unfiltered = match rule.filtering {
             Filtering::AddressAndPort => 0,
@@ -172,10 +174,10 @@ impl<A: Family + Network> Contents<A> {
         let entry = RuleEntry {
             rule: placed.slot,
             mss: segment_size(rule.mss_clamp),
-            flags: RESET_UNKNOWN | ENDPOINT_INDEPENDENT | unfiltered,
+            flags: RESET_UNKNOWN | ENDPOINT_INDEPENDENT | unfiltered | flag(rule.shadow, SHADOW),
             ..source(rule.source)
         };
-        let scope = OUTBOUND | placed.slot;
+        let scope = OUTBOUND | slot;
         let all = PortRange {
             first: 0,
             last: u16::MAX,
@@ -284,6 +286,10 @@ fn source<A: Family>(source: Source) -> RuleEntry<A> {
         pool_last: last.unwrap_or_default(),
         ..RuleEntry::default()
     }
+}
+
+fn flag(set: bool, flag: u32) -> u32 {
+    if set { flag } else { 0 }
 }
 
 fn segment_size(clamp: Option<MssClamp>) -> u16 {

@@ -7,7 +7,7 @@ use std::{
 
 use aya::maps::{MapError, lpm_trie::Key};
 use forwarder_common::{
-    device::{Device, NO_METADATA, REDIRECT_ONLY, TAGGED, VlanKey, XDP_TRANSMIT},
+    device::{Device, NO_METADATA, REDIRECT_ONLY, SHADOW, TAGGED, VlanKey, XDP_TRANSMIT},
     ethernet::Macs,
     parse::Tag,
     port::Ports,
@@ -35,6 +35,8 @@ pub struct Link {
     pub xdp_transmit: bool,
     /// Whether frames that leave by it after coming in by it must be redirected there.
     pub redirect_only: bool,
+    /// Whether flows that begin here are only watched.
+    pub shadow: bool,
     /// For a VLAN device, whose frames travel on another one.
     pub vlan: Option<Vlan>,
 }
@@ -95,7 +97,8 @@ impl Datapath {
                 flags: kept
                     | flag(carrier.xdp_transmit, XDP_TRANSMIT)
                     | flag(carrier.redirect_only, REDIRECT_ONLY)
-                    | flag(lower.is_some(), TAGGED),
+                    | flag(lower.is_some(), TAGGED)
+                    | flag(link.shadow, SHADOW),
                 mac: Macs::new(link.mac, [0; 6]),
                 lower: lower.unwrap_or(0),
                 tag: link.vlan.map(Vlan::tag).unwrap_or_default(),

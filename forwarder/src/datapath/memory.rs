@@ -49,7 +49,9 @@ fn bytes(map: &Map, entries: u32, cpus: u64) -> u64 {
         return 0;
     };
     match kind {
-        bpf_map_type::BPF_MAP_TYPE_HASH | bpf_map_type::BPF_MAP_TYPE_LRU_HASH => {
+        bpf_map_type::BPF_MAP_TYPE_HASH
+        | bpf_map_type::BPF_MAP_TYPE_LRU_HASH
+        | bpf_map_type::BPF_MAP_TYPE_PERCPU_HASH => {
             let preallocated = map.map_flags() & NO_PREALLOC == 0;
             let each = HASH_ENTRY + key + value;
             buckets + u64::from(preallocated) * (entries + cpus) * each

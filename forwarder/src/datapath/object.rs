@@ -76,7 +76,7 @@ pub struct Datapath {
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 13] = [
+const PINNED: [&str; 14] = [
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",
@@ -84,6 +84,7 @@ const PINNED: [&str; 13] = [
     "RULE_NAMES",
     "RULE_TRAFFIC",
     "RULE_OPENED",
+    "SHADOW",
     "REASONS",
     "LAST",
     "XDP_STAGES",
@@ -216,7 +217,11 @@ where
 pub(super) fn descriptor(ebpf: &Ebpf, name: &str) -> anyhow::Result<(OwnedFd, u32)> {
     let data: &MapData = match ebpf.map(name) {
         Some(
-            Map::HashMap(data) | Map::Array(data) | Map::PerCpuArray(data) | Map::LpmTrie(data),
+            Map::HashMap(data)
+            | Map::PerCpuHashMap(data)
+            | Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::LpmTrie(data),
         ) => data,
         _ => anyhow::bail!("the eBPF object has no map `{name}`"),
     };

@@ -180,7 +180,7 @@ impl Datapath {
         self.tables
             .rule_opened
             .set(slot, vec![0; cpus].try_into()?, 0)?;
-        Ok(())
+        self.forget_shadow(slot)
     }
 
     /// Puts `shapes` in force, written into the half of the table that is not in use.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuHashMap},
 };
 use forwarder_common::{
     address::{V4, V6},
@@ -18,7 +18,7 @@ use forwarder_common::{
         RuleEntry, Shape,
     },
     settings::Settings,
-    stats::RuleTraffic,
+    stats::{RuleTraffic, ShadowKey, ShadowTraffic},
 };
 
 use super::{
@@ -42,6 +42,7 @@ pub(super) struct Tables {
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
+    pub(super) shadow: PerCpuHashMap<MapData, ShadowKey, ShadowTraffic>,
     pub(super) clock: Array<MapData, [u64; 2]>,
     /// Rules that the statistics tables hold. `Array::len` tells the object's size, not a pinned map's.
     rules: u32,
@@ -86,6 +87,7 @@ impl Tables {
             rule_names: take(ebpf, "RULE_NAMES")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
+            shadow: take(ebpf, "SHADOW")?,
             clock: take(ebpf, "CLOCK")?,
         })
     }

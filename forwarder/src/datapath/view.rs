@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use aya::{
     Ebpf,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuHashMap},
 };
 use forwarder_common::{
     address::{V4, V6},
@@ -12,7 +12,7 @@ use forwarder_common::{
     flow::{FlowEntry, FlowKey},
     last::LastPacket,
     settings::Settings,
-    stats::RuleTraffic,
+    stats::{RuleTraffic, ShadowKey, ShadowTraffic},
 };
 
 use super::{batch::Batch, family::Family, object::descriptor};
@@ -23,6 +23,7 @@ pub struct View {
     pub(super) v6: FamilyView<V6>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
+    pub(super) shadow: PerCpuHashMap<MapData, ShadowKey, ShadowTraffic>,
     pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) last: PerCpuArray<MapData, LastPacket>,
     pub(super) settings: Array<MapData, Settings>,
@@ -42,6 +43,7 @@ impl View {
             v6: FamilyView::of(ebpf)?,
             rule_traffic: typed(ebpf, "RULE_TRAFFIC")?,
             rule_opened: typed(ebpf, "RULE_OPENED")?,
+            shadow: typed(ebpf, "SHADOW")?,
             reasons: typed(ebpf, "REASONS")?,
             last: typed(ebpf, "LAST")?,
             settings: typed(ebpf, ".bss.settings")?,

@@ -1,5 +1,6 @@
 //! What the host's network looks like, and when it changes.
 
+mod conntrack;
 mod driver;
 mod features;
 mod sysctl;
@@ -19,6 +20,7 @@ use rtnetlink::{
     },
 };
 
+pub use conntrack::{Conntrack, Tracked};
 pub use driver::{driver, has_native_xdp};
 pub use features::tells as tells_xdp_features;
 pub use sysctl::{local_ports, set_loopback_forwarding};

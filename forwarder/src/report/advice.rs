@@ -76,6 +76,9 @@ pub fn advice(reason: Reason) -> &'static str {
         R::Raced => "Nothing.",
         R::StageMissing => "See with `forwarder status` whether the daemon runs; start it again.",
         R::SlowPathFailed => "See `free -m` and `dmesg`.",
+        R::Shadow => {
+            "See `forwarder rules` for what would have become of them; take `mode = \"shadow\"` out to have it so."
+        }
     }
 }
 

@@ -20,7 +20,11 @@ impl Render for [FlowReport] {
             table.row([
                 flow.protocol.clone(),
                 flow.state.clone(),
-                format!("rule {}", flow.rule),
+                format!(
+                    "rule {}{}",
+                    flow.rule,
+                    if flow.shadow { " (shadow)" } else { "" }
+                ),
                 format!("original {}", direction(&flow.original)),
                 format!("reply {}", direction(&flow.reply)),
                 times,
@@ -66,6 +70,7 @@ mod tests {
             rule: "pop3".to_owned(),
             protocol: "tcp".to_owned(),
             state: "established".to_owned(),
+            shadow: false,
             original: direction("198.51.100.7:40000", "203.0.113.5:110", 12),
             reply: direction("195.228.245.1:110", "203.0.113.5:40000", 1),
             age_seconds: 61,

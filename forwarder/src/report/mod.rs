@@ -8,6 +8,7 @@ pub(crate) mod drops;
 mod flows;
 pub(crate) mod human;
 mod rules;
+mod shadow;
 mod status;
 mod table;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use advice::advice;
 pub(crate) use human::bytes;
+pub use shadow::{ComparisonReport, DifferenceReport, ShadowReport, ShadowStatus, WouldDrop};
 
 /// Something a person can read, as lines that end with a newline.
 pub trait Render {
@@ -51,6 +53,9 @@ pub struct Status {
     pub forwarded: Forwarded,
     /// Packets dropped, for whatever reason.
     pub dropped_packets: u64,
+    /// What only watches, if anything does.
+    #[serde(default)]
+    pub shadow: Option<ShadowStatus>,
     /// How often routes, neighbours, links or addresses have changed.
     pub generation: u64,
 }
@@ -162,6 +167,12 @@ pub struct RuleReport {
     pub flows_opened: u64,
     /// Flows there are.
     pub flows_active: u64,
+    /// Whether it only watches, by its own mode or that of its interfaces.
+    #[serde(default)]
+    pub is_shadow: bool,
+    /// What it would have done with what was only watched, if there was anything.
+    #[serde(default)]
+    pub shadow: Option<ShadowReport>,
 }
 
 /// An amount of traffic.
@@ -182,6 +193,9 @@ pub struct FlowReport {
     pub protocol: String,
     /// Netfilter's name of the state where it has one, in upper case as conntrack prints it.
     pub state: String,
+    /// Whether its packets are only watched; the reply is then what it would be.
+    #[serde(default)]
+    pub shadow: bool,
     /// As the client sends it, before translation.
     pub original: Direction,
     /// As the backend sends it, before translation.

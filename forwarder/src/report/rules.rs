@@ -38,7 +38,12 @@ impl Render for [RuleReport] {
                 human::count(rule.tc_packets),
             ]);
         }
-        table.render()
+        let shadows = self
+            .iter()
+            .filter(|rule| rule.is_shadow || rule.shadow.is_some());
+        let shadows: Vec<String> = shadows.map(RuleReport::shadow_lines).collect();
+        let gap = if shadows.is_empty() { "" } else { "\n" };
+        format!("{}{gap}{}", table.render(), shadows.concat())
     }
 }
 
@@ -76,6 +81,7 @@ mod tests {
             },
             flows_opened: 1000,
             flows_active: 2,
+            ..RuleReport::default()
         };
         let expected = "\
 RULE  PROTOCOL  INTERFACE  LISTEN  TO                            SOURCE      FLOWS  OPENED      ORIGINAL      REPLY  XDP  TC

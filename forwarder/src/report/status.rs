@@ -21,6 +21,9 @@ impl Render for Status {
             "dropped",
             format!("{} packets", human::count(self.dropped_packets)),
         );
+        if let Some(shadow) = &self.shadow {
+            fact("shadow", shadow.line());
+        }
         fact("generation", self.generation.to_string());
         format!("{}\n{}", facts.render(), interfaces(&self.interfaces))
     }
@@ -111,6 +114,7 @@ mod tests {
                 bytes: 1 << 20,
             },
             dropped_packets: 3,
+            shadow: None,
             generation: 7,
         };
         let expected = "\

@@ -32,6 +32,7 @@ mod refused;
 mod reload;
 mod routes;
 mod rules;
+mod shadow;
 mod slow_path;
 mod states;
 mod topology;

@@ -127,6 +127,7 @@ pub fn links(namespace: &Namespace) -> Vec<Link> {
         ethernet: true,
         xdp_transmit: true,
         redirect_only: false,
+        shadow: false,
         vlan: None,
     };
     let inside = namespace.run(|| Device::ALL.map(describe).to_vec());

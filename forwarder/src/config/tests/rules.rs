@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::{assert_problem, with_rule};
 
-const KEYS: &str = "`name`, `protocol`, `interface`, `listen`, `to`, `source`, `allow`, `deny`, `mss-clamp` or `reset-unknown`";
+const KEYS: &str = "`name`, `protocol`, `interface`, `mode`, `listen`, `to`, `source`, `allow`, `deny`, `mss-clamp` or `reset-unknown`";
 const LISTEN: &str = "a port or a string such as \"203.0.113.5:110\", \"*:110\" or \"*:1000-1009\"";
 const TO: &str =
     "a string such as \"192.0.2.1\", \"192.0.2.1:110\", \"local:110\" or a list of them";
@@ -85,7 +85,8 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
 #[rstest]
 #[case::unknown_key(r#"«lsten» = "*:110""#, format!("unknown key `lsten` in `[[forward]]`: expected {KEYS}; did you mean `listen`?"))]
 #[case::unknown_key_far(r#"«colour» = "red""#, format!("unknown key `colour` in `[[forward]]`: expected {KEYS}"))]
-#[case::key_of_other_table(r#"«mode» = "xdp""#, format!("unknown key `mode` in `[[forward]]`: expected {KEYS}; `mode` belongs in `[[interface]]`"))]
+#[case::key_of_other_table(r#"«optional» = true"#, format!("unknown key `optional` in `[[forward]]`: expected {KEYS}; `optional` belongs in `[[interface]]`"))]
+#[case::mode_of_other_table(r#"mode = "«xdp»""#, "bad mode `xdp`: expected `active` or `shadow`")]
 #[case::protocol(
     r#"protocol = "«tpc»""#,
     "bad protocol `tpc`: expected `tcp` or `udp`; did you mean `tcp`?"
@@ -259,11 +260,11 @@ fn targets_of_an_address(#[case] line: &str, #[case] message: &str) {
 #[rstest]
 #[case::mode(
     r#"mode = "«xpd»""#,
-    "bad mode `xpd`: expected `auto`, `xdp`, `xdp-generic` or `tc`; did you mean `xdp`?"
+    "bad mode `xpd`: expected `auto`, `xdp`, `xdp-generic`, `tc` or `shadow`; did you mean `xdp`?"
 )]
 #[case::mode_type(
     "mode = «1»",
-    "`mode` is an integer, `1`: expected a string, one of `auto`, `xdp`, `xdp-generic` or `tc`"
+    "`mode` is an integer, `1`: expected a string, one of `auto`, `xdp`, `xdp-generic`, `tc` or `shadow`"
 )]
 #[case::optional(
     r#"optional = «"yes"»"#,
@@ -292,4 +293,25 @@ fn interface_names(#[case] name: &str, #[case] expected: &str) {
         &format!("[[interface]]\nname = \"«{name}»\"\n{rest}"),
         &message,
     );
+}
+
+#[rstest]
+#[case::forward("[[forward]]\nlisten = 110\nto = \"192.0.2.1\"\n")]
+#[case::masquerade("[[masquerade]]\nfrom = [\"10.0.0.0/8\"]\n")]
+fn a_rule_may_only_watch(#[case] rule: &str) {
+    for (line, expected) in [
+        ("", false),
+        ("mode = \"active\"\n", false),
+        ("mode = \"shadow\"\n", true),
+    ] {
+        let text = format!("[[interface]]\nname = \"eth0\"\n{rule}{line}");
+        let config = crate::config::parse("file", &text).unwrap();
+        let forwards = config.rules.iter().map(|rule| rule.shadow);
+        let masquerades = config.masquerades.iter().map(|rule| rule.shadow);
+        let found: Vec<_> = forwards.chain(masquerades).collect();
+        assert_eq!(found, [expected], "{line}");
+    }
+    let text = format!("[[interface]]\nname = \"eth0\"\n{rule}mode = \"watch\"\n");
+    let error = crate::config::parse("file", &text).unwrap_err().to_string();
+    assert!(error.contains("`active` or `shadow`"), "{error}");
 }

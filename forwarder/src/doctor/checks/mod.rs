@@ -131,7 +131,7 @@ fn hook(mode: Mode, device: &Device) -> Hook {
     match mode {
         Mode::Xdp => Hook::Xdp,
         Mode::XdpGeneric => Hook::Generic,
-        Mode::Tc => Hook::Tc,
+        Mode::Tc | Mode::Shadow => Hook::Tc,
         Mode::Auto => match device.driver.as_deref() {
             Some(driver) if network::has_native_xdp(driver) => Hook::Xdp,
             _ => Hook::Tc,

@@ -164,6 +164,7 @@ fn rule(family: Option<Family>, listener: Listener, name: String, clamp: &Clampe
         deny,
         mss_clamp: size(clamp, tcp && !local),
         reset_unknown: false,
+        shadow: false,
         span: Span::default(),
     }
 }
@@ -218,6 +219,7 @@ pub(super) fn outbound(
         ports,
         source: outbound.way.source,
         filtering: Filtering::default(),
+        shadow: false,
         mss_clamp: size(clamp, tcp),
         span: Span::default(),
     };
