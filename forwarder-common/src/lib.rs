@@ -14,6 +14,7 @@ pub mod capture;
 pub mod checksum;
 pub mod concern;
 pub mod device;
+pub mod entries;
 pub mod ethernet;
 pub mod flow;
 pub mod fragment;

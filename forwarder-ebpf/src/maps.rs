@@ -17,6 +17,7 @@ use forwarder_common::{
     capture::{Order, Sample},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
+    entries::Entries,
     flow::{FlowEntry, FlowKey},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
     half_open::HalfOpen,
@@ -102,47 +103,6 @@ pub trait Family: Writer {
 
     /// The next hop as the neighbour helper takes it.
     fn words(self) -> [u32; 4];
-}
-
-/// Which source ports a new flow may have.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Choice {
-    /// Whether one client socket is one port: 0 or 1.
-    pub independent: u32,
-    /// The port that stands for the client's socket already, with bit 16 set; 0 for none.
-    pub mapped: u32,
-    /// The client's own port, likewise; 0 if it may not be had.
-    pub own: u32,
-}
-
-/// A new flow before it is in the tables: too large for the stack.
-#[repr(C)]
-pub struct Entries<A> {
-    /// The tuple of the packet that opens it.
-    pub from: FlowKey<A>,
-    /// The tuple it will leave with.
-    pub to: FlowKey<A>,
-    /// A key that is looked for.
-    pub key: FlowKey<A>,
-    /// A listener that is looked for.
-    pub listener: ListenerKey<A>,
-    /// The datagram that a fragment is of.
-    pub datagram: FragmentKey<A>,
-    /// One side of a mapping that is looked for.
-    pub socket: MappingKey<A>,
-    /// And what it leads to.
-    pub mapping: Mapping<A>,
-    /// [`RuleEntry::flags`] of the rule that it meets.
-    pub rule_flags: u32,
-    /// Whether that rule, or the device, only watches: 0 or 1.
-    pub shadow: u32,
-    /// What [`crate::reserve`] may do.
-    pub choice: Choice,
-    /// Its original direction.
-    pub original: FlowEntry<A>,
-    /// Its reply direction.
-    pub reply: FlowEntry<A>,
 }
 
 macro_rules! family {

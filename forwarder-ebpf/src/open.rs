@@ -3,6 +3,7 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use forwarder_common::{
+    entries::Entries,
     flow::{CREATED_UNIT, DELIVER, EMIT, FlowEntry, REPLY, Route, SHADOW},
     frame::Transport,
     network::Header,
@@ -16,7 +17,7 @@ use forwarder_common::{
 use crate::{
     clients,
     hook::Hook,
-    maps::{self, Entries, Family, SETTINGS},
+    maps::{self, Family, SETTINGS},
     pipeline, plan,
     route::{self, Resolved},
     rules::{self, Scope},

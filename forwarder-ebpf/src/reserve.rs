@@ -4,6 +4,7 @@
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_prandom_u32};
 use forwarder_common::{
+    entries::{Choice, Entries},
     flow::Rewrite,
     mapping::{INSIDE, Mapping, MappingKey, OUTSIDE},
     parse::{TCP, UDP},
@@ -16,7 +17,7 @@ use forwarder_common::{
 
 use crate::{
     account, half_open, lookup,
-    maps::{self, Choice, Entries, Family, SETTINGS},
+    maps::{self, Family, SETTINGS},
     shadow,
 };
 

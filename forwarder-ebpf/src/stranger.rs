@@ -2,6 +2,7 @@
 
 use aya_ebpf::bindings::bpf_fib_lookup;
 use forwarder_common::{
+    entries::Entries,
     flow::{CREATED_UNIT, FlowEntry, FlowKey, REPLY},
     frame::Transport,
     mapping::{MappingKey, OUTSIDE},
@@ -12,11 +13,7 @@ use forwarder_common::{
     stage::Exit,
 };
 
-use crate::{
-    hook::Hook,
-    maps::{Entries, Family},
-    pipeline, plan, route,
-};
+use crate::{hook::Hook, maps::Family, pipeline, plan, route};
 
 /// Prepares a flow for a packet that is sent to a port which stands for a client's socket, as if the client had
 /// sent first: what is the way onward to others is here the way back.

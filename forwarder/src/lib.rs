@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod doctor;
+pub mod explain;
 pub mod metrics;
 pub mod migrate;
 pub mod network;

@@ -8,7 +8,8 @@ use std::thread;
 
 use forwarder::control::server::{Held, Sink, Source, serve};
 use forwarder::control::{CaptureGrant, CaptureQuery, FlowQuery, Listener};
-use forwarder::report::{DropReport, FlowReport, RuleReport, Status, Verdict};
+use forwarder::explain::ExplainQuery;
+use forwarder::report::{DropReport, Explanation, FlowReport, RuleReport, Status, Verdict};
 use rstest::{fixture, rstest};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -50,6 +51,9 @@ impl Source for Daemon {
             left -= count;
         }
         Ok(())
+    }
+    fn explain(&self, _query: &ExplainQuery) -> anyhow::Result<Explanation> {
+        anyhow::bail!("no programs here")
     }
     fn capture(self: Arc<Self>, _query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
         anyhow::bail!("no packets here")

@@ -10,8 +10,10 @@ use forwarder_common::capture::LONGEST;
 use forwarder_common::tcp::State;
 use ipnet::IpNet;
 
+use super::explain::{End, end};
 use super::migrate::args::{ExportCommand, ImportCommand};
 use crate::control::{FlowOrder, FlowProtocol, prefix};
+use crate::explain::TcpFlag;
 
 /// Forwards TCP and UDP connections to other hosts with eBPF, without the kernel's stack.
 #[derive(Debug, Parser)]
@@ -47,6 +49,8 @@ pub(super) enum Command {
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
     Top(TopArgs),
+    /// Run a described packet through the programs: what each stage decides, and what would leave
+    Explain(ExplainArgs),
     /// Write packets before and after translation to a file that Wireshark reads
     Capture(CaptureArgs),
     /// Make a configuration of iptables' or nftables' rules
@@ -163,6 +167,45 @@ pub(super) struct CaptureArgs {
     pub snaplen: u32,
     #[command(flatten)]
     pub socket: SocketArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Nothing comes of it: no flow is made, nothing is counted or sent. The programs are those that are at work, with the rules,
+routes, neighbours and flows of this moment.
+
+Examples:
+  forwarder explain --interface eth0 198.51.100.7:40000 203.0.113.5:110
+  forwarder explain --interface eth0 --protocol udp 198.51.100.7:40000 203.0.113.5:53 --payload 30
+  forwarder explain --interface eth0 --flags ack 195.228.245.1:110 203.0.113.5:40000
+  forwarder explain --interface eth1 --protocol icmp 10.0.0.5 192.0.2.1 --ttl 1 --json")]
+pub(super) struct ExplainArgs {
+    /// The device that it comes in by
+    #[arg(long, value_name = "NAME")]
+    pub interface: String,
+    /// Its protocol; icmp is an echo request
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "tcp")]
+    pub protocol: FlowProtocol,
+    /// Who sends it: ADDR:PORT; for an echo ADDR, or ADDR:IDENTIFIER
+    #[arg(value_name = "SOURCE", value_parser = end)]
+    pub source: End,
+    /// To whom: ADDR:PORT; for an echo ADDR
+    #[arg(value_name = "DESTINATION", value_parser = end)]
+    pub destination: End,
+    /// TCP flags [default: syn]
+    #[arg(long, value_name = "FLAG", value_enum, value_delimiter = ',')]
+    pub flags: Vec<TcpFlag>,
+    /// Time to live, or hop limit
+    #[arg(long, value_name = "HOPS", default_value_t = 64)]
+    pub ttl: u8,
+    /// Bytes behind its headers
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = value_parser!(u16).range(..=3000))]
+    pub payload: u16,
+    /// It is one that this host itself sends, about to leave by the device
+    #[arg(long)]
+    pub output: bool,
+    #[command(flatten)]
+    pub query: QueryArgs,
 }
 
 #[derive(Args, Debug)]

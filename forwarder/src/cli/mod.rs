@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod doctor;
+mod explain;
 mod flows;
 mod migrate;
 mod output;
@@ -47,6 +48,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
         Command::Top(args) => top::top(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::Capture(args) => capture::capture(&args),
         Command::Import(command) => migrate::import(command),
         Command::Export(command) => migrate::export(command),

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{Answer, CaptureGrant, CaptureQuery, ControlError, FlowQuery, Request, RequestLine};
-use crate::report::FlowReport;
+use crate::explain::ExplainQuery;
+use crate::report::{Explanation, FlowReport};
 
 /// A reload of the largest file and a listing of the largest table take seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -55,10 +56,25 @@ pub fn hold(
         command: Request::Capture,
         query: None,
         capture: Some(query),
+        explain: None,
     };
     let mut conversation = Conversation::open(socket, &line)?;
     let grant = conversation.next()?;
     Ok((grant, conversation.stream.into_inner()))
+}
+
+/// Asks the daemon on `socket` what becomes of a packet.
+///
+/// # Errors
+/// As [`ask`].
+pub fn explain(socket: &Path, query: ExplainQuery) -> Result<Explanation, ControlError> {
+    let line = RequestLine {
+        command: Request::Explain,
+        query: None,
+        capture: None,
+        explain: Some(query),
+    };
+    Conversation::open(socket, &line)?.next()
 }
 
 /// A request that was sent, and what comes back.
@@ -77,6 +93,7 @@ impl<'a> Conversation<'a> {
             command,
             query,
             capture: None,
+            explain: None,
         };
         Self::open(socket, &line)
     }

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::explain::ExplainQuery;
+
 pub use listener::Listener;
 pub use query::{FlowOrder, FlowProtocol, FlowQuery, prefix};
 
@@ -38,6 +40,8 @@ pub enum Request {
     Reload,
     /// Answered with a [`CaptureGrant`], which holds for as long as the asking end keeps the connection open.
     Capture,
+    /// Answered with a [`crate::report::Explanation`] of a packet that an [`ExplainQuery`] describes.
+    Explain,
 }
 
 /// Which packets [`Request::Capture`] is about.
@@ -69,6 +73,9 @@ pub(crate) struct RequestLine {
     /// For [`Request::Capture`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureQuery>,
+    /// For [`Request::Explain`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<ExplainQuery>,
 }
 
 /// What comes back.

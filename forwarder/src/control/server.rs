@@ -16,7 +16,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::{Answer, CaptureGrant, CaptureQuery, FlowQuery, Listener, Request, RequestLine};
-use crate::report::{DropReport, FlowReport, RuleReport, Status};
+use crate::explain::ExplainQuery;
+use crate::report::{DropReport, Explanation, FlowReport, RuleReport, Status};
 
 /// No request is nearly as long.
 const MAX_REQUEST: u64 = 4096;
@@ -45,6 +46,7 @@ pub trait Source: Send + Sync {
     fn drops(&self) -> anyhow::Result<Vec<DropReport>>;
     /// One sentence about what changed.
     fn reload(&self) -> anyhow::Result<String>;
+    fn explain(&self, query: &ExplainQuery) -> anyhow::Result<Explanation>;
     /// Where copies are, and what has them made until it is dropped.
     fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)>;
 }
@@ -155,6 +157,7 @@ fn answer(
         command,
         query,
         capture,
+        explain,
     } = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => {
@@ -178,6 +181,10 @@ fn answer(
         }
         Request::Drops => encode(source.drops()),
         Request::Reload => encode(source.reload()),
+        Request::Explain => {
+            let query = explain.context("`explain` takes a packet");
+            encode(query.and_then(|query| source.explain(&query)))
+        }
         Request::Capture => {
             let query = capture.context("`capture` takes what to capture");
             let (grant, held) = match query.and_then(|query| source.capture(&query)) {

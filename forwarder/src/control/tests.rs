@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 
 use super::server::{Held, Sink, Source, serve};
 use super::{CaptureGrant, CaptureQuery, ControlError, FlowQuery, Listener, Request, client};
-use crate::report::{DropReport, FlowReport, RuleReport, Status};
+use crate::explain::ExplainQuery;
+use crate::report::{DropReport, Explanation, FlowReport, RuleReport, Status};
 
 struct Fixed;
 
@@ -68,6 +69,12 @@ impl Source for Fixed {
     }
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         Ok(Vec::new())
+    }
+    fn explain(&self, query: &ExplainQuery) -> anyhow::Result<Explanation> {
+        Ok(Explanation {
+            interface: query.interface.clone(),
+            ..Explanation::default()
+        })
     }
     fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
         anyhow::ensure!(query.rule.as_deref() != Some("none"), "no such rule");

@@ -6,6 +6,7 @@
 mod capture;
 mod compare;
 mod describe;
+mod explain;
 mod flows;
 mod log;
 mod metrics;

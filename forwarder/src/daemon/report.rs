@@ -10,7 +10,7 @@ use std::{
 use forwarder_common::reason::{Reason, Verdict};
 
 use super::{
-    capture, compare, describe,
+    capture, compare, describe, explain,
     published::Setup,
     running::{Running, State},
 };
@@ -21,10 +21,12 @@ use crate::{
         server::{self, Held},
     },
     datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ShadowCount, ends},
+    explain::ExplainQuery,
     network,
     report::{
-        self, Direction, DropReport, Fill, FlowReport, Forwarded, Hook, InterfaceStatus,
-        LastPacket, RuleReport, ShadowReport, ShadowStatus, Status, Traffic, WouldDrop, advice,
+        self, Direction, DropReport, Explanation, Fill, FlowReport, Forwarded, Hook,
+        InterfaceStatus, LastPacket, RuleReport, ShadowReport, ShadowStatus, Status, Traffic,
+        WouldDrop, advice,
     },
 };
 
@@ -32,6 +34,10 @@ impl server::Source for Running {
     fn capture(self: Arc<Self>, query: &CaptureQuery) -> anyhow::Result<(CaptureGrant, Held)> {
         let (grant, capturing) = capture::begin(&self, query)?;
         Ok((grant, Box::new(capturing)))
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> anyhow::Result<Explanation> {
+        explain::explain(&*self.published.setup()?, query)
     }
 
     fn status(&self) -> anyhow::Result<Status> {

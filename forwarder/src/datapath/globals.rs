@@ -50,7 +50,7 @@ impl Globals {
 }
 
 /// The one record of a pinned map.
-fn record<T: Pod>(pins: Option<&Pins>, section: &str) -> anyhow::Result<Option<T>> {
+pub(super) fn record<T: Pod>(pins: Option<&Pins>, section: &str) -> anyhow::Result<Option<T>> {
     let path = pins.map(|pins| pins.map(section));
     let Some(path) = path.filter(|path| path.exists()) else {
         return Ok(None);

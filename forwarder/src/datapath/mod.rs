@@ -31,6 +31,8 @@ mod shadow;
 mod sweep;
 mod syscall;
 mod tables;
+mod trial;
+mod trial_tables;
 mod view;
 mod words;
 
@@ -50,5 +52,6 @@ pub use programs::TestRun;
 pub use rules::RuleSet;
 pub use shadow::ShadowCount;
 pub use sweep::Swept;
+pub use trial::{Met, Program, Ran, Shot, Trial, Tried};
 pub use view::View;
 pub use words::Words;

@@ -251,6 +251,14 @@ impl Programs {
         })
     }
 
+    pub(super) fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
+        self.run_classifier(TC, packet, [ingress; 2], 0)
+    }
+
+    pub(super) fn run_egress(&mut self, packet: &[u8], egress: u32) -> anyhow::Result<TestRun> {
+        self.run_classifier(EGRESS, packet, [0, egress], 0)
+    }
+
     /// Runs a TC program over a packet that came in by the first of `devices`, 0 for none, and is at the second.
     fn run_classifier(
         &mut self,
@@ -293,7 +301,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses the test run.
     pub fn run_tc(&mut self, packet: &[u8], ingress: u32) -> anyhow::Result<TestRun> {
-        self.run_tc_super(packet, ingress, 0)
+        self.programs.run_tc(packet, ingress)
     }
 
     /// As [`Datapath::run_tc`] for a super-packet that will be cut up into segments of `segment` bytes of
@@ -317,7 +325,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses the test run.
     pub fn run_egress(&mut self, packet: &[u8], egress: u32) -> anyhow::Result<TestRun> {
-        self.programs.run_classifier(EGRESS, packet, [0, egress], 0)
+        self.programs.run_egress(packet, egress)
     }
 
     /// Instructions the verifier walked through, by program; `None` before Linux 5.16 (aba64c7da983).

@@ -5,6 +5,7 @@
 
 mod advice;
 pub(crate) mod drops;
+mod explain;
 mod flows;
 pub(crate) mod human;
 mod rules;
@@ -15,6 +16,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use advice::advice;
+pub use explain::{Explanation, Leaving, Outcome, PacketReport, StageReport};
 pub(crate) use human::bytes;
 pub use shadow::{ComparisonReport, DifferenceReport, ShadowReport, ShadowStatus, WouldDrop};
 
