@@ -8,7 +8,7 @@ use crate::{ethernet::Macs, parse::Tag};
 pub struct Device {
     /// Largest IP packet in bytes.
     pub mtu: u32,
-    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`], [`TAGGED`], [`SHADOW`].
+    /// [`XDP_TRANSMIT`], [`NO_METADATA`], [`REDIRECT_ONLY`], [`TAGGED`], [`SHADOW`], [`LEAVING`].
     pub flags: u32,
     /// Its own MAC address as destination, source zero: frames to another one are not for this host.
     pub mac: Macs,
@@ -46,6 +46,10 @@ pub const TAGGED: u32 = 8;
 
 /// Flows that begin here are watched and not translated. Beyond the flags that [`crate::flow::Egress`] keeps.
 pub const SHADOW: u32 = 16;
+
+/// It is configured no more and serves the flows that it has: none is opened by what comes in by it.
+/// Of no concern to what leaves by it, so there is no room for it in [`crate::flow::Egress`].
+pub const LEAVING: u32 = 32;
 
 /// Written before the frame by XDP for the slow path: "this packet is yours".
 pub const HANDOFF: u32 = 0x4657_4431;

@@ -145,7 +145,8 @@ impl Egress {
     /// Device indices are below this: the kernel counts them up from one.
     pub const INDICES: u32 = 1 << 28;
 
-    /// The device `index`, below [`Egress::INDICES`], that has these [`crate::device::Device::flags`].
+    /// The device `index`, below [`Egress::INDICES`], that has these [`crate::device::Device::flags`]. Only the lowest
+    /// four of them are kept.
     #[inline(always)]
     pub const fn new(index: u32, flags: u32) -> Self {
         Self(flags << 28 | index & (Self::INDICES - 1))

@@ -11,6 +11,7 @@ pub mod address;
 pub mod answer;
 pub mod cache;
 pub mod capture;
+pub mod change;
 pub mod checksum;
 pub mod concern;
 pub mod device;

@@ -28,6 +28,7 @@ mod maps;
 mod open;
 mod pipeline;
 mod plan;
+mod prompt;
 mod reserve;
 mod route;
 mod rules;

@@ -15,6 +15,7 @@ use forwarder_common::{
     answer::Writer,
     cache::{self, CacheState},
     capture::{Order, Sample},
+    change::{Drained, MOST_DRAINED, OnChange},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     entries::Entries,
@@ -109,7 +110,7 @@ macro_rules! family {
     ($family:ty, $fill:item, $next_hop:item, $words:item: $flows:ident, $listeners:ident,
      $backends:ident, $clients:ident, $outbound:ident, $masquerade:ident, $own:ident, $mappings:ident,
      $datagrams:ident, $held:ident, $cache:ident, $concerns:ident $section:literal,
-     $entries:ident) => {
+     $entries:ident, $draining:ident) => {
         #[map]
         static $flows: HashMap<FlowKey<$family>, FlowEntry<$family>> =
             HashMap::with_max_entries(2, 0);
@@ -144,6 +145,10 @@ macro_rules! family {
         static $concerns: Global<[u64; ALL_WORDS as usize]> = Global::zeroed();
         #[map]
         static $entries: PerCpuArray<Entries<$family>> = PerCpuArray::with_max_entries(1, 0);
+        /// Flows that live on for a limited time. The programs do not read it.
+        #[map]
+        static $draining: HashMap<FlowKey<$family>, Drained> =
+            HashMap::with_max_entries(MOST_DRAINED, BPF_F_NO_PREALLOC);
 
         impl Family for $family {
             const FLOWS: &'static HashMap<FlowKey<Self>, FlowEntry<Self>> = &$flows;
@@ -185,7 +190,7 @@ family!(V4,
     }:
     FLOWS_V4, LISTENERS_V4, BACKENDS_V4, CLIENTS_V4, OUTBOUND_V4, MASQUERADE_V4, OWN_V4,
     MAPPINGS_V4, DATAGRAMS_V4, HELD_V4, CACHE_V4, CONCERNS_V4 ".bss.concerns_v4",
-    ENTRIES_V4);
+    ENTRIES_V4, DRAINING_V4);
 
 family!(V6,
     fn fill(fib: &mut bpf_fib_lookup, source: Self, destination: Self) {
@@ -201,7 +206,7 @@ family!(V6,
     }:
     FLOWS_V6, LISTENERS_V6, BACKENDS_V6, CLIENTS_V6, OUTBOUND_V6, MASQUERADE_V6, OWN_V6,
     MAPPINGS_V6, DATAGRAMS_V6, HELD_V6, CACHE_V6, CONCERNS_V6 ".bss.concerns_v6",
-    ENTRIES_V6);
+    ENTRIES_V6, DRAINING_V6);
 
 /// The wildcard combinations that the listener tables hold, most specific first, in one half of the table.
 #[map]
@@ -233,6 +238,11 @@ pub static CACHE_STATE: Global<CacheState> = Global::zeroed();
 /// restarted daemon gives every rule its old slot, and old flows keep their rule's name.
 #[map]
 pub static RULE_NAMES: HashMap<u32, [u8; NAME_LENGTH]> =
+    HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
+
+/// What becomes of a rule's flows when it changes, by slot. The programs do not read it either.
+#[map]
+pub static RULE_ON_CHANGE: HashMap<u32, OnChange> =
     HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
 
 /// Packets and bytes by rule slot. Placeholder size.

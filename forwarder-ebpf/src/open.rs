@@ -92,7 +92,7 @@ fn admitting_rule<H: Hook, A: Family>(
         Some(rule) if H::EGRESS => rule,
         Some(rule) => {
             meet(hook, rule.rule, rule.flags, entries);
-            route::check_addressee(hook, packet)?;
+            route::check_opener(hook, packet)?;
             clients::check(entries.from.source, rule)?;
             rule
         }
@@ -130,7 +130,7 @@ fn outbound<H: Hook, A: Family>(
     let (rule, flags) = clients::rule_of(scope);
     meet(hook, rule, flags, entries);
     let from = &entries.from;
-    route::check_addressee(hook, packet)?;
+    route::check_opener(hook, packet)?;
     match packet.transport {
         Transport::Tcp | Transport::Udp | Transport::Echo => {
             rules::find(from, Scope::Only(scope), settings, &mut entries.listener)

@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::bpf_fib_lookup,
 };
 use forwarder_common::{
-    device::Device,
+    device::{Device, LEAVING},
     ethernet::Macs,
     flow::{Egress, FlowKey, Route},
     parse::Facts,
@@ -168,6 +168,16 @@ pub fn check_addressee<H: Hook>(hook: &H, packet: &Facts) -> Result<&'static Dev
     let device = unsafe { DEVICES.get(hook.ingress()) }.ok_or(Reason::UnknownDevice)?;
     if !packet.macs.is_for(device.mac) {
         return Err(Reason::OtherHost);
+    }
+    Ok(device)
+}
+
+/// As [`check_addressee`] for a packet that would open a flow.
+#[inline(always)]
+pub fn check_opener<H: Hook>(hook: &H, packet: &Facts) -> Result<&'static Device, Reason> {
+    let device = check_addressee(hook, packet)?;
+    if device.flags & LEAVING != 0 {
+        return Err(Reason::NoRule);
     }
     Ok(device)
 }

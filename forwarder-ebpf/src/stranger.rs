@@ -48,7 +48,7 @@ pub fn admit<H: Hook, A: Family>(
     if mapping.unfiltered == 0 {
         return Err(Exit::Refused(Reason::NoRule));
     }
-    let device = route::check_addressee(hook, packet)?;
+    let device = route::check_opener(hook, packet)?;
     *to = FlowKey::new(
         from.source,
         mapping.address,

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod explain;
+pub mod fault;
 pub mod metrics;
 pub mod migrate;
 pub mod network;

@@ -84,6 +84,9 @@ pub(super) struct RunArgs {
     /// The configuration file [default: /etc/forwarder/forwarder.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Take the XDP programs of others off the devices that are to have the forwarder's
+    #[arg(long)]
+    pub replace: bool,
     #[command(flatten)]
     pub rule: Option<RuleArgs>,
 }

@@ -9,10 +9,20 @@ use crate::config::{self, Flags};
 use crate::daemon::{self, RunOptions};
 
 pub(super) fn run(args: Box<RunArgs>) -> Result<()> {
-    let RunArgs { config, rule } = *args;
+    let RunArgs {
+        config,
+        replace,
+        rule,
+    } = *args;
     if let Some(rule) = rule {
         let config = config::from_flags(&flags(rule))?;
-        return daemon::run(config, RunOptions { config_path: None });
+        return daemon::run(
+            config,
+            RunOptions {
+                config_path: None,
+                replace,
+            },
+        );
     }
     let path = config.unwrap_or_else(|| PathBuf::from(config::DEFAULT_PATH));
     let config = config::load(&path)?;
@@ -20,6 +30,7 @@ pub(super) fn run(args: Box<RunArgs>) -> Result<()> {
         config,
         RunOptions {
             config_path: Some(path),
+            replace,
         },
     )
 }

@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use super::errors::Diagnostic;
 use super::interface;
 use super::model::Protocol;
-use super::model_rules::MssClamp;
+use super::model_rules::{MssClamp, OnChange};
 use super::prefix;
 use super::scalar;
 use super::span::Located;
@@ -152,4 +152,15 @@ pub(super) fn mss_clamp<'a>(
         reader.push(found.maybe_help(help));
     }
     clamp.map(|value| Some(Located { value, span }))
+}
+
+/// `on-change`; the outer `None` for one that could not be read.
+pub(super) fn on_change<'a>(
+    reader: &mut Reader<'a>,
+    section: &Section<'a>,
+) -> Option<Option<OnChange>> {
+    match section.get("on-change") {
+        None => Some(None),
+        Some(value) => scalar::word_value(reader, value, &OnChange::WORDS).map(Some),
+    }
 }

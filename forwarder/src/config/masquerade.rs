@@ -6,7 +6,7 @@ use toml::de::DeValue;
 use super::errors::Diagnostic;
 use super::keys;
 use super::model::{PortRange, Protocol, ProtocolPorts, Source};
-use super::model_rules::{Filtering, Masquerade, MssClamp};
+use super::model_rules::{Filtering, Masquerade, MssClamp, OnChange};
 use super::ports;
 use super::scalar;
 use super::source;
@@ -28,6 +28,7 @@ pub(super) struct RawMasquerade {
     filtering: Option<Filtering>,
     shadow: Option<bool>,
     pub mss_clamp: Option<Option<Located<MssClamp>>>,
+    on_change: Option<Option<OnChange>>,
 }
 
 impl RawMasquerade {
@@ -57,6 +58,7 @@ impl RawMasquerade {
             },
             shadow: keys::shadow(reader, &section),
             mss_clamp: keys::mss_clamp(reader, &section),
+            on_change: keys::on_change(reader, &section),
         }
     }
 
@@ -72,6 +74,7 @@ impl RawMasquerade {
             filtering: self.filtering?,
             shadow: self.shadow?,
             mss_clamp: self.mss_clamp?.map(|clamp| clamp.value),
+            on_change: self.on_change?,
             span,
         })
     }

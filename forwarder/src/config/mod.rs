@@ -51,7 +51,7 @@ pub use model::{
     Backend, BackendPort, Config, Interface, Listen, Mode, PortRange, Protocol, ProtocolPorts,
     Source,
 };
-pub use model_rules::{Filtering, Masquerade, MssClamp, Output, Rule, Target};
+pub use model_rules::{Filtering, Masquerade, MssClamp, OnChange, Output, Rule, Target};
 pub use model_settings::{Control, Format, Level, Limits, Log, Metrics, Timeouts};
 pub use span::{Origin, Span};
 

@@ -8,6 +8,27 @@ use ipnet::IpNet;
 use super::model::{Backend, BackendPort, Listen, PortRange, ProtocolPorts, Source};
 use super::span::Span;
 
+/// What becomes of a flow that the rules of a new configuration would not make as it is.
+///
+/// In order of sternness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnChange {
+    /// It lives to its end.
+    Keep,
+    /// It lives to its end, but not longer than [`Timeouts::drain`](super::Timeouts::drain).
+    Drain,
+    /// It ends now, and both ends of a TCP connection are told.
+    Kill,
+}
+
+impl OnChange {
+    pub(super) const WORDS: [(&'static str, Self); 3] = [
+        ("keep", Self::Keep),
+        ("drain", Self::Drain),
+        ("kill", Self::Kill),
+    ];
+}
+
 /// One `[[forward]]`. Its listener and backends are of one family, and so is everything else in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -36,6 +57,8 @@ pub struct Rule {
     pub reset_unknown: bool,
     /// Whether it only watches: what it would translate is counted and left to the kernel.
     pub shadow: bool,
+    /// What becomes of its flows when it changes; `None`: what is usual for the change.
+    pub on_change: Option<OnChange>,
     /// Where the listener stands.
     pub span: Span,
 }
@@ -150,6 +173,8 @@ pub struct Masquerade {
     pub shadow: bool,
     /// What to lower the maximum segment size in handshakes to; never set without TCP.
     pub mss_clamp: Option<MssClamp>,
+    /// As [`Rule::on_change`].
+    pub on_change: Option<OnChange>,
     /// Where the first prefix stands.
     pub span: Span,
 }
@@ -196,6 +221,8 @@ pub struct Output {
     pub ports: PortRange,
     /// Where they go instead: an address of the same family, and another address or other ports.
     pub backend: Backend,
+    /// As [`Rule::on_change`].
+    pub on_change: Option<OnChange>,
     /// Where the destination stands.
     pub span: Span,
 }

@@ -45,6 +45,8 @@ pub struct Timeouts {
     pub udp_stream: Duration,
     /// ICMP queries.
     pub icmp: Duration,
+    /// How long flows with [`OnChange::Drain`](super::OnChange::Drain) live on, packets or none.
+    pub drain: Duration,
 }
 
 impl Default for Timeouts {
@@ -58,6 +60,7 @@ impl Default for Timeouts {
             udp: Duration::from_secs(30),
             udp_stream: Duration::from_secs(3 * MINUTE),
             icmp: Duration::from_secs(30),
+            drain: Duration::from_secs(60 * MINUTE),
         }
     }
 }

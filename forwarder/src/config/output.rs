@@ -6,7 +6,7 @@ use super::address;
 use super::errors::Diagnostic;
 use super::keys;
 use super::model::{PortRange, Protocol};
-use super::model_rules::Output;
+use super::model_rules::{OnChange, Output};
 use super::ports;
 use super::span::{Located, Span};
 use super::targets::{self, RawBackend};
@@ -21,6 +21,7 @@ pub(super) struct RawOutput {
     pub protocols: Option<Vec<Protocol>>,
     pub destination: Option<Located<Destination>>,
     pub backend: Option<Located<RawBackend>>,
+    on_change: Option<Option<OnChange>>,
 }
 
 /// `to-address`.
@@ -43,6 +44,7 @@ impl RawOutput {
             backend: section
                 .require(reader, "to")
                 .and_then(|value| backend(reader, value)),
+            on_change: keys::on_change(reader, &section),
         }
     }
 
@@ -62,6 +64,7 @@ impl RawOutput {
             address: destination.value.address,
             ports: destination.value.ports,
             backend: self.backend?.value.build(),
+            on_change: self.on_change?,
             span: destination.span,
         })
     }

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::keys;
 use super::listen;
 use super::model::{Listen, Protocol, Source};
-use super::model_rules::{Families, MssClamp, Rule};
+use super::model_rules::{Families, MssClamp, OnChange, Rule};
 use super::scalar;
 use super::source;
 use super::span::{Located, Span};
@@ -27,6 +27,7 @@ pub(super) struct RawRule {
     pub mss_clamp: Option<Option<Located<MssClamp>>>,
     pub reset_unknown: Option<Located<bool>>,
     shadow: Option<bool>,
+    on_change: Option<Option<OnChange>>,
 }
 
 impl RawRule {
@@ -69,6 +70,7 @@ impl RawRule {
                     span: value.span,
                 }),
             },
+            on_change: keys::on_change(reader, &section),
         }
     }
 
@@ -114,6 +116,7 @@ impl RawRule {
             mss_clamp: self.mss_clamp?.map(|clamp| clamp.value),
             reset_unknown: self.reset_unknown?.value,
             shadow: self.shadow?,
+            on_change: self.on_change?,
             span: listen.span,
         })
     }

@@ -32,6 +32,7 @@ pub(super) const FORWARD: Schema = Schema {
         "deny",
         "mss-clamp",
         "reset-unknown",
+        "on-change",
     ],
 };
 
@@ -47,13 +48,14 @@ pub(super) const MASQUERADE: Schema = Schema {
         "source",
         "filtering",
         "mss-clamp",
+        "on-change",
     ],
 };
 
 pub(super) const OUTPUT: Schema = Schema {
     key: "output",
     header: "[[output]]",
-    keys: &["name", "protocol", "to-address", "to"],
+    keys: &["name", "protocol", "to-address", "to", "on-change"],
 };
 
 pub(super) const LIMITS: Schema = Schema {
@@ -72,6 +74,7 @@ pub(super) const TIMEOUTS: Schema = Schema {
         "udp",
         "udp-stream",
         "icmp",
+        "drain",
     ],
 };
 

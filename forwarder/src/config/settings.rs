@@ -83,13 +83,14 @@ fn read_timeouts<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>) -> Timeouts
     let Some(section) = Section::single(reader, root, &schema::TIMEOUTS) else {
         return timeouts;
     };
-    let keys: [(&'static str, &mut Duration); 6] = [
+    let keys: [(&'static str, &mut Duration); 7] = [
         ("tcp-established", &mut timeouts.tcp_established),
         ("tcp-half-open", &mut timeouts.tcp_half_open),
         ("tcp-transitory", &mut timeouts.tcp_transitory),
         ("udp", &mut timeouts.udp),
         ("udp-stream", &mut timeouts.udp_stream),
         ("icmp", &mut timeouts.icmp),
+        ("drain", &mut timeouts.drain),
     ];
     for (key, timeout) in keys {
         let given = section

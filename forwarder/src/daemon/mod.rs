@@ -4,15 +4,20 @@
 //! flows and following the network's changes.
 
 mod capture;
+mod changes;
 mod compare;
 mod describe;
 mod explain;
 mod flows;
+mod interfaces;
 mod log;
+mod manager;
 mod metrics;
 mod privileges;
+mod prompts;
 mod published;
 mod rates;
+mod reload;
 mod report;
 mod running;
 mod start;
@@ -21,7 +26,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::{Instant, sleep_until},
 };
@@ -33,6 +38,7 @@ use crate::{
     datapath::Pins,
     network::{Change, Watch},
 };
+use manager::Watchdog;
 pub use privileges::missing_now as missing_capabilities;
 use running::Running;
 
@@ -41,6 +47,8 @@ use running::Running;
 pub struct RunOptions {
     /// The file a reload reads; `None` if the rule came from flags, and there is nothing to reload.
     pub config_path: Option<PathBuf>,
+    /// Whether XDP programs of others are taken off the devices that are to have ours.
+    pub replace: bool,
 }
 
 /// Changes closer together than this are taken as one: a routing daemon that loads a full table must not
@@ -63,9 +71,12 @@ pub fn run(config: Config, options: RunOptions) -> anyhow::Result<()> {
 
 async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let _instance = start::claim()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    // Before anything is done, so that a signal during the start is kept for after it.
+    let signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
     let mut watch = Watch::start().await?;
     let started = start::start(config, options, &watch.handle).await?;
     let running = started.running;
@@ -76,21 +87,50 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let server = tokio::spawn(server::serve(started.control, running.clone(), async {
         let _ = stopped.await;
     }));
+    watch_over(&running, &mut watch, signals).await?;
+    running.manager.stopping();
+    let _ = stop.send(());
+    server.await??;
+    info!("stopped; traffic goes on without the daemon, `forwarder detach` ends it");
+    Ok(())
+}
+
+/// What the daemon may be told by signals.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// The daemon's loop, until it is told to stop.
+async fn watch_over(
+    running: &Arc<Running>,
+    watch: &mut Watch,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     let mut sweep = Instant::now();
     let mut words = running.words()?;
     let mut due: Due = None;
     let mut followed = Instant::now();
+    let mut watchdog = Watchdog::new();
+    running.manager.ready(&running.summary());
     loop {
-        let wake = due.map_or_else(far_away, |(at, _)| at);
+        let wake = due.map(|(at, _)| at);
+        let prompts = running.state().prompts.due();
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&running),
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => reload(running),
             change = watch.next() => due = postpone(due, followed, change),
-            () = sleep_until(wake), if due.is_some() => {
+            () = at(wake) => {
                 let change = due.take().map_or(Change::None, |(_, change)| change);
-                follow(&running, change, &watch).await;
+                follow(running, change, watch).await;
                 followed = Instant::now();
+            }
+            () = running.ended.notified() => sweep = sweep.min(Instant::now() + SETTLE),
+            () = at(prompts.map(Instant::from_std)) => running.state().send_prompts(),
+            () = at(watchdog.due().map(Instant::from_std)) => {
+                watchdog.ping(running.swept(), running.sweep_interval());
             }
             words = words.readable_mut() => {
                 let mut words = words?;
@@ -99,15 +139,12 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
             }
             () = sleep_until(sweep) => {
                 running.sweep(&watch.handle).await;
+                running.manager.status(&running.summary());
                 // Asked every time: a reload may have changed the timeouts.
                 sweep = Instant::now() + running.sweep_interval();
             }
         }
     }
-    let _ = stop.send(());
-    server.await??;
-    info!("stopped; traffic goes on without the daemon, `forwarder detach` ends it");
-    Ok(())
 }
 
 /// A change after a quiet time is due at once; those that come soon after it wait and are taken as one.
@@ -122,8 +159,12 @@ fn postpone(due: Due, followed: Instant, change: Change) -> Due {
 /// When to follow which change.
 type Due = Option<(Instant, Change)>;
 
-fn far_away() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
+/// Waits until then; for `None` for good.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn follow(running: &Arc<Running>, change: Change, watch: &Watch) {

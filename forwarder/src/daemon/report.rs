@@ -178,6 +178,14 @@ impl State {
                     driver: network::driver(&interface.name),
                 }
             })
+            .chain(self.leaving.iter().map(|(name, leaving)| InterfaceStatus {
+                name: name.clone(),
+                index: Some(leaving.served.index),
+                wanted: "none".to_owned(),
+                hook: leaving.served.hook,
+                why: "not configured any more, leaves when its flows have ended".to_owned(),
+                driver: network::driver(name),
+            }))
             .collect()
     }
 }

@@ -1,8 +1,7 @@
 //! The running daemon: its configuration, its datapath, and what it knows of the network.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -10,22 +9,29 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use forwarder_common::reason::Reason;
 use rtnetlink::Handle;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::Notify,
+};
 use tracing::{debug, info, warn};
 
 use super::{
     RunOptions,
     compare::Comparisons,
+    interfaces::Leaving,
+    manager::Manager,
     metrics::{Endpoint, Exporter},
+    prompts::Prompts,
     published::Published,
     rates::Rates,
     start,
 };
 use crate::{
-    config::{self, Config, Mode, Source},
-    datapath::{Attached, Clock, Datapath, Link, RuleSet, Swept, View, Wanted, Words},
-    network::{self, Change, Network},
-    report::{Hook, counted},
+    config::Config,
+    datapath::{Attached, Clock, Datapath, InForce, RuleSet, Swept, View, Words},
+    fault::{self, Step},
+    network::{Change, Network},
+    report::counted,
 };
 
 /// Shared between the watching loop and the control socket.
@@ -43,6 +49,9 @@ pub(super) struct Running {
     pub(super) rates: Mutex<Rates>,
     /// What is watched, beside what netfilter does.
     pub(super) comparisons: Mutex<Comparisons>,
+    pub(super) manager: Manager,
+    /// Notified when flows were ended, so that the loop sees to the rest of it.
+    pub(super) ended: Notify,
 }
 
 /// What changes while the daemon runs.
@@ -52,10 +61,18 @@ pub(super) struct State {
     pub(super) network: Network,
     /// By interface name.
     pub(super) attached: BTreeMap<String, Attached>,
+    /// Whether another's XDP program is to make room for ours.
+    pub(super) replace: bool,
     /// Whether somebody captures packets.
     pub(super) capturing: bool,
+    /// Interfaces that are configured no more and still serve flows, by name.
+    pub(super) leaving: BTreeMap<String, Leaving>,
+    /// What ends of connections are still to be sent.
+    pub(super) prompts: Prompts,
     /// The counters of reasons at the last look for shortages.
     told: Vec<(Reason, u64)>,
+    /// As [`Running::hz`].
+    pub(super) hz: u64,
 }
 
 impl Running {
@@ -83,12 +100,18 @@ impl Running {
                 datapath,
                 network: Network::default(),
                 attached: BTreeMap::new(),
+                replace: options.replace,
                 capturing: false,
+                leaving: BTreeMap::new(),
+                prompts: Prompts::default(),
                 told,
+                hz: clock.hz,
             }),
             options,
             since: Instant::now(),
             hz: clock.hz,
+            manager: Manager::default(),
+            ended: Notify::new(),
         }
     }
 
@@ -103,6 +126,18 @@ impl Running {
         let mut state = self.state();
         state.apply(network)?;
         self.published.publish_setup(state.setup()?);
+        Ok(())
+    }
+
+    /// The same at the start: flows that an earlier daemon has left may be of rules that have changed meanwhile.
+    pub(super) fn apply_first(&self, network: Network) -> anyhow::Result<()> {
+        let mut state = self.state();
+        let in_force = state.apply(network)?;
+        self.published.publish_setup(state.setup()?);
+        if let Some(sentence) = state.change_flows(&in_force)? {
+            info!("{sentence}");
+        }
+        self.ended.notify_one();
         Ok(())
     }
 
@@ -174,123 +209,45 @@ impl Running {
             .min(timeouts.tcp_half_open)
             .min(timeouts.tcp_transitory)
             .min(timeouts.tcp_established)
-            .min(timeouts.icmp);
+            .min(timeouts.icmp)
+            .min(timeouts.drain);
         (shortest / 4).clamp(Duration::from_millis(250), Duration::from_secs(10))
     }
 
-    /// Reads the configuration again; a bad one changes nothing.
-    pub(super) fn reload_file(&self) -> anyhow::Result<String> {
-        let Some(path) = &self.options.config_path else {
-            anyhow::bail!(
-                "nothing to reload: this forwarder was started with flags, not with a file"
-            );
-        };
-        let config = config::load(path)?;
-        let mut state = self.state();
-        start::check_interfaces(&config, &state.network)?;
-        anyhow::ensure!(
-            start::sizes(&config.limits) == start::sizes(&state.config.limits),
-            "`flows`, `half-open` and `rules` of `limits` cannot change while running: stop the daemon, `forwarder detach`, and start it again"
-        );
-        anyhow::ensure!(
-            config.control == state.config.control && config.log == state.config.log,
-            "`control` and `log` cannot change while running: restart the daemon, traffic goes on meanwhile"
-        );
-        self.metrics.change(config.metrics)?;
-        let before = std::mem::replace(&mut state.config, Arc::new(config));
-        let network = state.network.clone();
-        if let Err(error) = state.apply(network.clone()) {
-            self.metrics.change(before.metrics)?;
-            state.config = before;
-            state.apply(network)?;
-            return Err(error);
-        }
-        self.published.publish_setup(state.setup()?);
-        Ok(format!(
-            "reloaded {}: {} on {}",
-            path.display(),
-            counted(state.config.rule_count(), "rule"),
-            counted(state.config.interfaces.len(), "interface")
-        ))
+    /// When expired flows were last removed.
+    pub(super) fn swept(&self) -> Instant {
+        self.published.figures().taken.unwrap_or(self.since)
+    }
+
+    /// What there is, in one line.
+    pub(super) fn summary(&self) -> String {
+        let config = Arc::clone(&self.state().config);
+        let rules = counted(config.rule_count(), "rule");
+        let interfaces = counted(config.interfaces.len(), "interface");
+        let figures = self.published.figures();
+        let flows = figures.census.established.iter();
+        let flows: u64 = flows.chain(&figures.census.half_open).sum();
+        let flows = counted(usize::try_from(flows).unwrap_or(usize::MAX), "flow");
+        format!("{rules} on {interfaces}, {flows}")
     }
 }
 
 impl State {
-    fn apply(&mut self, network: Network) -> anyhow::Result<()> {
+    pub(super) fn apply(&mut self, network: Network) -> anyhow::Result<InForce> {
+        self.find_leaving(&network)?;
         let links = start::links(&self.config, &network);
         self.datapath.set_devices(&links)?;
         self.datapath.set_addresses(&network.addresses)?;
         self.forget_addresses(&network)?;
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
-        self.datapath
+        let in_force = self
+            .datapath
             .set_rules(RuleSet::from(&*self.config), index)?;
         self.datapath.bump_generation()?;
         self.network = network;
-        self.attach()
-    }
-
-    /// Ends the flows that masquerade as an address this host no longer has: nothing comes back to them.
-    /// Whoever still sends on one gets a RST, and a client that tries again the new address.
-    fn forget_addresses(&mut self, network: &Network) -> anyhow::Result<()> {
-        let has = |address| network.addresses.iter().any(|one| one.address == address);
-        let before = self.network.addresses.iter().map(|one| one.address);
-        let gone: BTreeSet<IpAddr> = before.filter(|address| !has(*address)).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        let forwards = self.config.rules.iter();
-        let forwards = forwards.map(|rule| (rule.source, &rule.name));
-        let outbound = self.config.masquerades.iter();
-        let outbound = outbound.map(|rule| (rule.source, &rule.name));
-        let masquerading: BTreeSet<&str> = forwards
-            .chain(outbound)
-            .filter(|(source, _)| *source == Source::Masquerade)
-            .map(|(_, name)| name.as_str())
-            .collect();
-        let names = self.datapath.rule_names();
-        let ended = self.datapath.end_flows(|flow| {
-            let name = names.get(&flow.original_entry.rule);
-            name.is_some_and(|name| masquerading.contains(name.as_str()))
-                && gone.contains(&flow.original_entry.rewrite.source)
-        })?;
-        info!("own addresses are gone: {ended} flows that masqueraded as them have ended");
-        Ok(())
-    }
-
-    /// Serves every configured interface that exists, and no other.
-    fn attach(&mut self) -> anyhow::Result<()> {
-        let mut attached = BTreeMap::new();
-        let mut indices = Vec::new();
-        let mut served_vlans = Vec::new();
-        let egress = RuleSet::from(&*self.config).needs_egress();
-        let (network, interfaces) = (self.network.clone(), self.config.interfaces.clone());
-        for interface in &interfaces {
-            let Some(link) = network.link(&interface.name) else {
-                continue;
-            };
-            indices.push(link.index);
-            let served = match self.attached.get(&interface.name) {
-                Some(before)
-                    if before.index == link.index
-                        && before.mode == interface.mode
-                        && before.egress == egress =>
-                {
-                    before.clone()
-                }
-                _ => self.serve(link, interface.mode, egress)?,
-            };
-            served_vlans.push(link.clone());
-            attached.insert(interface.name.clone(), served);
-        }
-        for (name, before) in &self.attached {
-            if before.hook != Hook::Absent && !attached.contains_key(name) {
-                info!("{name}: gone");
-            }
-        }
-        self.attached = attached;
-        self.datapath.set_vlans(&served_vlans)?;
-        self.datapath.detach_others(&indices)
+        self.attach()?;
+        Ok(in_force)
     }
 
     /// A line for every shortage that packets have met since the last look.
@@ -311,21 +268,11 @@ impl State {
         Ok(())
     }
 
-    fn serve(&mut self, link: &Link, mode: Mode, egress: bool) -> anyhow::Result<Attached> {
-        let native =
-            network::driver(&link.name).is_some_and(|driver| network::has_native_xdp(&driver));
-        let wanted = Wanted {
-            mode,
-            native,
-            egress,
-        };
-        let served = self.datapath.attach(link, wanted)?;
-        info!("{}: {} ({})", link.name, served.hook.as_str(), served.why);
-        Ok(served)
-    }
-
     fn sweep(&mut self, clock: &Clock) -> anyhow::Result<Swept> {
+        fault::at(Step::Sweep)?;
+        self.end_drained(clock)?;
         let swept = self.datapath.sweep(clock, &self.config.timeouts)?;
+        self.let_go()?;
         if swept.removed != 0 {
             debug!("removed {} expired flows", swept.removed);
         }

@@ -140,7 +140,7 @@ fn fill(
     datapath.set_settings(settings)?;
     let running = Running::new(config, options, datapath, clock);
     warn_of_local_ports(&running.state().config.rules);
-    running.apply(network)?;
+    running.apply_first(network)?;
     Ok(running)
 }
 

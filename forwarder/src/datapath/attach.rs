@@ -1,6 +1,6 @@
 //! Putting the programs on devices, in a way that outlives the daemon.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use aya::programs::{
@@ -11,7 +11,7 @@ use aya::programs::{
 };
 
 use super::{
-    Datapath, Link, Pins,
+    Datapath, Link, Occupant, Pins,
     pins::unpin_link,
     programs::{EGRESS, SLOW, TC},
 };
@@ -38,7 +38,7 @@ pub struct Attached {
 }
 
 /// What is wanted of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Where the program is to be.
     pub mode: Mode,
@@ -46,6 +46,8 @@ pub struct Wanted {
     pub native: bool,
     /// Whether what this host itself sends by it is to be looked at, too.
     pub egress: bool,
+    /// Another's XDP program that is there.
+    pub occupant: Option<Occupant>,
 }
 
 impl Datapath {
@@ -58,19 +60,23 @@ impl Datapath {
             mode,
             native,
             egress,
+            occupant,
         } = wanted;
+        let occupant = occupant.as_ref();
         let (hook, why) = match mode {
-            Mode::Xdp => self.fast(link, XdpMode::Driver, "as configured")?,
-            Mode::XdpGeneric => self.fast(link, XdpMode::Skb, "as configured")?,
+            Mode::Xdp => self.fast((link, occupant), XdpMode::Driver, "as configured")?,
+            Mode::XdpGeneric => self.fast((link, occupant), XdpMode::Skb, "as configured")?,
             Mode::Tc => self.slow_only(link, "as configured")?,
             // Drivers set their queues up anew for XDP, and nothing may be lost by watching.
             Mode::Shadow => {
                 self.slow_only(link, "it only watches, so the device stays as it is")?
             }
-            Mode::Auto if native => match self.fast(link, XdpMode::Driver, "the driver has XDP") {
-                Ok(served) => served,
-                Err(error) => self.slow_only(link, &format!("XDP was refused: {error:#}"))?,
-            },
+            Mode::Auto if native => {
+                match self.fast((link, occupant), XdpMode::Driver, "the driver has XDP") {
+                    Ok(served) => served,
+                    Err(error) => self.slow_only(link, &format!("XDP was refused: {error:#}"))?,
+                }
+            }
             Mode::Auto => self.slow_only(link, "TC is faster than XDP on this kind of device")?,
         };
         if egress {
@@ -87,15 +93,43 @@ impl Datapath {
         })
     }
 
+    /// Devices that have programs of ours, with the mode they are served in.
+    ///
+    /// # Errors
+    /// The pins cannot be listed.
+    pub fn served(&self) -> anyhow::Result<BTreeMap<u32, Mode>> {
+        let mut served = BTreeMap::new();
+        for (_, hook, index) in self.pinned_links()? {
+            let mode = served.entry(index).or_insert(Mode::Tc);
+            if hook == hook_name(XdpMode::Driver) {
+                *mode = Mode::Xdp;
+            } else if hook == hook_name(XdpMode::Skb) {
+                *mode = Mode::XdpGeneric;
+            }
+        }
+        Ok(served)
+    }
+
+    /// Whether a program of ours looks at what this host itself sends.
+    ///
+    /// # Errors
+    /// The pins cannot be listed.
+    pub fn has_egress(&self) -> anyhow::Result<bool> {
+        let words = [Side::Out.word(), Side::Out.legacy()];
+        let links = self.pinned_links()?;
+        Ok(links.iter().any(|(_, hook, _)| words.contains(&&**hook)))
+    }
+
+    fn pinned_links(&self) -> anyhow::Result<Vec<(PathBuf, String, u32)>> {
+        self.pins.as_ref().map_or(Ok(Vec::new()), Pins::links)
+    }
+
     /// Takes the programs off devices that are not in `keep`.
     ///
     /// # Errors
     /// A pin cannot be removed.
     pub fn detach_others(&mut self, keep: &[u32]) -> anyhow::Result<()> {
-        let Some(pins) = &self.pins else {
-            return Ok(());
-        };
-        for (path, hook, index) in pins.links()? {
+        for (path, hook, index) in self.pinned_links()? {
             if !keep.contains(&index) {
                 if let Some(side) = Side::of_legacy(&hook) {
                     detach_legacy(index, side);
@@ -106,7 +140,12 @@ impl Datapath {
         Ok(())
     }
 
-    fn fast(&mut self, link: &Link, mode: XdpMode, why: &str) -> anyhow::Result<(Hook, String)> {
+    fn fast(
+        &mut self,
+        (link, occupant): (&Link, Option<&Occupant>),
+        mode: XdpMode,
+        why: &str,
+    ) -> anyhow::Result<(Hook, String)> {
         let path = |pins: &Pins| pins.link(hook_name(mode), link.index);
         let pin = self.pins.as_ref().map(path);
         let other = match mode {
@@ -118,7 +157,7 @@ impl Datapath {
         if !replace_xdp(xdp, pin.as_ref()) {
             let id = xdp
                 .attach_to_if_index(link.index, mode)
-                .map_err(|error| xdp_refused(link, error))?;
+                .map_err(|error| xdp_refused(link, occupant, error))?;
             keep(xdp.take_link(id)?, pin)?;
         }
         self.on_tc(link, SLOW, Side::In)?;
@@ -330,16 +369,23 @@ pub(super) fn detach_legacy(index: u32, side: Side) {
     }
 }
 
-fn xdp_refused(link: &Link, error: ProgramError) -> anyhow::Error {
+fn xdp_refused(link: &Link, occupant: Option<&Occupant>, error: ProgramError) -> anyhow::Error {
     let errno = match &error {
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
     };
     let name = &link.name;
     match errno {
-        Some(libc::EBUSY) => anyhow!(
-            "another XDP program is on {name}: take it off with `ip link set dev {name} xdp off`, or set `mode = \"tc\"`"
-        ),
+        // Of another mode: EEXIST (dev_xdp_attach in net/core/dev.c).
+        Some(libc::EBUSY | libc::EEXIST) => {
+            let (which, off) = match occupant {
+                Some(one) => (format!(": {one}"), one.off(name)),
+                None => (String::new(), format!("ip link set dev {name} xdp off")),
+            };
+            anyhow!(
+                "another XDP program is on {name}{which}; take it off with `{off}`, have it replaced with `forwarder run --replace`, or set `mode = \"tc\"`"
+            )
+        }
         Some(libc::EOPNOTSUPP) => {
             anyhow!("the driver of {name} has no XDP: set `mode = \"auto\"` or `\"xdp-generic\"`")
         }

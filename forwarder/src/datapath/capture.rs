@@ -64,6 +64,7 @@ impl Datapath {
                 mode: attached.mode,
                 native: native(link),
                 egress: attached.egress,
+                occupant: None,
             };
             self.attach(link, wanted)?;
         }

@@ -28,6 +28,11 @@ impl Clock {
         self.duration(u64::from(ticks))
     }
 
+    /// Time since `start`, a whole jiffies count.
+    pub fn since_start(&self, start: u64) -> Duration {
+        self.duration(self.now.saturating_sub(start))
+    }
+
     /// Time since `created`, in the flow entry's coarse unit.
     pub fn since_created(&self, created: u32) -> Duration {
         use forwarder_common::flow::CREATED_UNIT;

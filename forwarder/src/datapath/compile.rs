@@ -19,8 +19,8 @@ use ipnet::IpNet;
 
 use super::family::Family;
 use crate::config::{
-    self, BackendPort, Filtering, Masquerade, MssClamp, Output, PortRange, Protocol, Rule, Source,
-    Target,
+    self, BackendPort, Filtering, Masquerade, MssClamp, OnChange, Output, PortRange, Protocol,
+    Rule, Source, Target,
 };
 
 /// IP protocol numbers (IANA).
@@ -52,6 +52,14 @@ impl<'a> AnyRule<'a> {
             Self::Output(_) => None,
         }
     }
+
+    pub(super) fn on_change(self) -> Option<OnChange> {
+        match self {
+            Self::Forward(rule) => rule.on_change,
+            Self::Masquerade(rule) => rule.on_change,
+            Self::Output(rule) => rule.on_change,
+        }
+    }
 }
 
 /// A rule with what only the running system knows.
@@ -80,6 +88,8 @@ pub(super) struct Contents<A> {
     pub(super) listeners: BTreeMap<ListenerId, RuleEntry<A>>,
     pub(super) shapes: BTreeSet<Shape>,
     pub(super) backends: Vec<Backend<A>>,
+    /// Where in the table the first of them is, once [`Contents::listeners`] counts from the table's start.
+    pub(super) start: u32,
     pub(super) clients: BTreeMap<ClientId, u32>,
     /// Slots by client prefix and device.
     pub(super) outbound: BTreeMap<ClientId, u32>,
@@ -97,6 +107,7 @@ pub(super) fn compile<A: Family + Network>(rules: &[Placed<'_>]) -> anyhow::Resu
         listeners: BTreeMap::new(),
         shapes: BTreeSet::new(),
         backends: Vec::new(),
+        start: 0,
         clients: BTreeMap::new(),
         outbound: BTreeMap::new(),
     };

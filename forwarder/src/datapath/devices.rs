@@ -7,7 +7,7 @@ use std::{
 
 use aya::maps::{MapError, lpm_trie::Key};
 use forwarder_common::{
-    device::{Device, NO_METADATA, REDIRECT_ONLY, SHADOW, TAGGED, VlanKey, XDP_TRANSMIT},
+    device::{Device, LEAVING, NO_METADATA, REDIRECT_ONLY, SHADOW, TAGGED, VlanKey, XDP_TRANSMIT},
     ethernet::Macs,
     parse::Tag,
     port::Ports,
@@ -75,6 +75,12 @@ pub struct Address {
 }
 
 impl Datapath {
+    /// Which devices are to serve the flows that they have and no new ones, from the next
+    /// [`Datapath::set_devices`] on.
+    pub fn set_leaving(&mut self, indices: impl IntoIterator<Item = u32>) {
+        self.leaving = indices.into_iter().collect();
+    }
+
     /// Tells the programs which devices there are.
     ///
     /// # Errors
@@ -98,7 +104,8 @@ impl Datapath {
                     | flag(carrier.xdp_transmit, XDP_TRANSMIT)
                     | flag(carrier.redirect_only, REDIRECT_ONLY)
                     | flag(lower.is_some(), TAGGED)
-                    | flag(link.shadow, SHADOW),
+                    | flag(link.shadow, SHADOW)
+                    | flag(self.leaving.contains(&link.index), LEAVING),
                 mac: Macs::new(link.mac, [0; 6]),
                 lower: lower.unwrap_or(0),
                 tag: link.vlan.map(Vlan::tag).unwrap_or_default(),

@@ -9,7 +9,7 @@ use std::{
 
 use aya::maps::MapError;
 use forwarder_common::{
-    flow::{ENDED, FlowEntry, FlowKey},
+    flow::{DELIVER, EMIT, ENDED, FlowEntry, FlowKey},
     tcp::{Seen, State},
 };
 
@@ -22,6 +22,9 @@ use super::{
     view::FamilyView,
 };
 use crate::config::Timeouts;
+
+/// `BPF_EXIST` in include/uapi/linux/bpf.h: only where there is one.
+pub(super) const IF_PRESENT: u64 = 2;
 
 /// A tuple of either family.
 pub type Key = FlowKey<IpAddr>;
@@ -62,6 +65,24 @@ impl Flow {
         }
     }
 
+    /// Whether it is TCP.
+    pub fn is_tcp(&self) -> bool {
+        self.original.protocol == TCP
+    }
+
+    /// The socket of this host that is one of its ends: its own address and the other's.
+    pub fn local_socket(&self) -> Option<(SocketAddr, SocketAddr)> {
+        if self.original_entry.has(EMIT) {
+            return Some(ends(&self.original));
+        }
+        if !self.original_entry.has(DELIVER) {
+            return None;
+        }
+        let rewrite = self.original_entry.rewrite;
+        let (remote, local) = ends(&rewrite.key(self.original.protocol));
+        Some((local, remote))
+    }
+
     /// Time since the last packet of either direction.
     pub fn idle(&self, clock: &Clock) -> Duration {
         clock
@@ -75,7 +96,8 @@ impl Flow {
         match self.original.protocol {
             TCP if ended => timeouts.tcp_transitory.min(timeouts.tcp_established),
             TCP => timeout_of(self.state(), timeouts),
-            UDP if ended => timeouts.udp,
+            // Nobody is to be told, and what the client sends opens another.
+            _ if ended => Duration::ZERO,
             UDP => timeout_of(self.state(), timeouts),
             _ => timeouts.icmp,
         }
@@ -117,24 +139,22 @@ impl Datapath {
         self.view.flow_counts()
     }
 
-    /// Ends the flows that `end` picks: whoever still sends on one is told so, and may begin anew. Returns
-    /// how many.
+    /// Ends `flows`: whoever still sends TCP on one is told so, and a client may begin anew. All else is removed with
+    /// the next sweep.
     ///
     /// # Errors
     /// The kernel refuses to read or write a map.
-    pub fn end_flows(&mut self, end: impl Fn(&Flow) -> bool) -> anyhow::Result<usize> {
-        let flows = self.flows()?;
-        let picked: Vec<_> = flows.iter().filter(|flow| end(flow)).collect();
-        for flow in &picked {
+    pub fn end_flows(&mut self, flows: &[Flow]) -> anyhow::Result<()> {
+        for flow in flows {
             for key in [flow.original, flow.reply] {
                 self.tables.v4.end(&key)?;
                 self.tables.v6.end(&key)?;
             }
         }
-        if !picked.is_empty() {
+        if !flows.is_empty() {
             self.tables.forget_cached()?;
         }
-        Ok(picked.len())
+        Ok(())
     }
 }
 
@@ -292,8 +312,6 @@ impl<A: Family> FlowTable<A> {
     }
 
     fn end(&mut self, key: &FlowKey<A>) -> anyhow::Result<()> {
-        /// `BPF_EXIST` in include/uapi/linux/bpf.h: only where there is one.
-        const IF_PRESENT: u64 = 2;
         if let Some(mut entry) = self.read(key)? {
             entry.flags |= ENDED;
             // It may have gone since it was read; then it has ended all the more.

@@ -73,15 +73,18 @@ pub struct Datapath {
     pub(super) rule_fill: Vec<Fill>,
     /// Slots of the rules that give flows a source address towards their backends.
     pub(super) pooled: BTreeSet<u32>,
+    /// Devices that are configured no more and still serve flows.
+    pub(super) leaving: BTreeSet<u32>,
 }
 
 /// Maps that outlive the daemon: all but scratch space.
-const PINNED: [&str; 14] = [
+const PINNED: &[&str] = &[
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",
     "VLANS",
     "RULE_NAMES",
+    "RULE_ON_CHANGE",
     "RULE_TRAFFIC",
     "RULE_OPENED",
     "SHADOW",
@@ -94,7 +97,7 @@ const PINNED: [&str; 14] = [
 ];
 
 /// The same, of which each family has one.
-const PINNED_EACH: [&str; 11] = [
+const PINNED_EACH: &[&str] = &[
     "CACHE",
     "FLOWS",
     "LISTENERS",
@@ -105,17 +108,18 @@ const PINNED_EACH: [&str; 11] = [
     "OWN",
     "MAPPINGS",
     "DATAGRAMS",
+    "DRAINING",
     "HELD",
 ];
 
 /// Every map that is pinned.
 fn pinned() -> impl Iterator<Item = String> {
-    let each = |name| [V4::SUFFIX, V6::SUFFIX].map(|suffix| format!("{name}_{suffix}"));
+    let each = |name: &&str| [V4::SUFFIX, V6::SUFFIX].map(|suffix| format!("{name}_{suffix}"));
     PINNED
-        .into_iter()
-        .chain(SECTIONS)
-        .map(str::to_owned)
-        .chain(PINNED_EACH.into_iter().flat_map(each))
+        .iter()
+        .chain(&SECTIONS)
+        .map(|name| (*name).to_owned())
+        .chain(PINNED_EACH.iter().flat_map(each))
 }
 
 impl Datapath {
@@ -170,6 +174,7 @@ impl Datapath {
             capacities,
             rule_fill: Vec::new(),
             pooled: BTreeSet::new(),
+            leaving: BTreeSet::new(),
         })
     }
 

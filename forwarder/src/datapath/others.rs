@@ -91,6 +91,11 @@ fn refused(error: ProgramError) -> anyhow::Result<()> {
     }
 }
 
+/// Whether the program `id` is the forwarder's of this network namespace. Unlike [`loaded`] it needs no capability.
+pub fn is_ours(id: u32) -> bool {
+    ours().contains(&id)
+}
+
 /// The programs behind the links that are pinned for this network namespace.
 fn ours() -> BTreeSet<u32> {
     let Ok(pins) = Pins::here() else {

@@ -146,6 +146,9 @@ impl Pins {
             count += 1;
         }
         fs::remove_dir(&self.directory)?;
+        if let Some(parent) = self.directory.parent() {
+            let _others_are_there = fs::remove_dir(parent);
+        }
         Ok(count)
     }
 }

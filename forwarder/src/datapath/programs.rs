@@ -25,6 +25,8 @@ pub(super) const SLOW: &str = "forwarder_slow";
 pub(super) const EGRESS: &str = "forwarder_egress";
 /// What the names of programs begin with that are the others once more and make copies.
 const CAPTURE: &str = "capture_";
+/// Sends a frame under test run.
+const PROMPT: &str = "forwarder_prompt";
 /// Reads the kernel's clocks.
 const CLOCK: &str = "forwarder_clock";
 
@@ -257,6 +259,22 @@ impl Programs {
 
     pub(super) fn run_egress(&mut self, packet: &[u8], egress: u32) -> anyhow::Result<TestRun> {
         self.run_classifier(EGRESS, packet, [0, egress], 0)
+    }
+
+    /// Sends a frame out of a device.
+    pub(super) fn send(&mut self, frame: &[u8], device: u32) -> anyhow::Result<()> {
+        self.load_one(PROMPT)?;
+        let program: &mut SchedClassifier = find(&mut self.ebpf, PROMPT)?;
+        // struct __sk_buff: ifindex is at offset 40.
+        let mut context = [0_u8; 192];
+        context[40..44].copy_from_slice(&device.to_ne_bytes());
+        let sent = program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            ..TestRunOptions::new()
+        })?;
+        anyhow::ensure!(sent.return_value == 0, "the kernel does not take the frame");
+        Ok(())
     }
 
     /// Runs a TC program over a packet that came in by the first of `devices`, 0 for none, and is at the second.

@@ -1,15 +1,13 @@
 //! Rules in the kernel: only differences are written, in an order that never leaves a gap.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::Context as _;
 use aya::maps::lpm_trie::Key;
 use forwarder_common::{
     address::{V4, V6},
     network::Network,
-    rule::{ClientKey, NAME_LENGTH, OutboundKey, Shape, ShapeRange},
+    rule::{ClientKey, OutboundKey, Shape, ShapeRange},
     settings::{FAMILY_V4, FAMILY_V6},
-    stats::RuleTraffic,
 };
 
 use super::{
@@ -19,6 +17,13 @@ use super::{
     tables::FamilyTables,
 };
 use crate::config::{Config, Masquerade, Output, Rule};
+
+/// What [`Datapath::set_rules`] has put into the tables.
+#[derive(Debug)]
+pub struct InForce {
+    pub(super) v4: Contents<V4>,
+    pub(super) v6: Contents<V6>,
+}
 
 /// Every rule, of all three kinds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,7 +47,7 @@ impl<'a> From<&'a Config> for RuleSet<'a> {
 }
 
 impl<'a> RuleSet<'a> {
-    fn iter(self) -> impl Iterator<Item = AnyRule<'a>> {
+    pub(super) fn iter(self) -> impl Iterator<Item = AnyRule<'a>> {
         let forwards = self.forwards.iter().map(AnyRule::Forward);
         let masquerades = self.masquerades.iter().map(AnyRule::Masquerade);
         let outputs = self.outputs.iter().map(AnyRule::Output);
@@ -79,12 +84,12 @@ impl Datapath {
         &mut self,
         rules: RuleSet<'_>,
         interface: impl Fn(&str) -> Option<u32>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<InForce> {
         let mut placed = Vec::new();
         let taken: BTreeSet<u32> = self.names.values().copied().collect();
         let mut free = (0..self.sizes.rules).filter(move |slot| !taken.contains(slot));
         for rule in rules.iter() {
-            let slot = self.slot(rule.name(), &mut free)?;
+            let slot = self.slot(rule, &mut free)?;
             let index = rule.interface().map_or(Some(0), &interface);
             if let Some(interface) = index {
                 placed.push(Placed {
@@ -124,63 +129,8 @@ impl Datapath {
         let mut settings = self.settings()?;
         settings.families = families;
         settings.outbound = u32::from(!v4.outbound.is_empty() || !v6.outbound.is_empty());
-        self.set_settings(settings)
-    }
-
-    /// Every slot with its rule's name.
-    pub fn rule_names(&self) -> BTreeMap<u32, String> {
-        self.names
-            .iter()
-            .map(|(name, slot)| (*slot, name.clone()))
-            .collect()
-    }
-
-    /// Frees the slots of rules that are neither in `rules` nor named by a flow.
-    ///
-    /// # Errors
-    /// The kernel refuses to write a map.
-    pub fn free_slots(&mut self, rules: RuleSet<'_>, used: &BTreeSet<u32>) -> anyhow::Result<()> {
-        let free: Vec<_> = self
-            .names
-            .iter()
-            .filter(|(name, slot)| {
-                !used.contains(slot) && !rules.iter().any(|rule| rule.name() == **name)
-            })
-            .map(|(name, slot)| (name.clone(), *slot))
-            .collect();
-        for (name, slot) in free {
-            self.tables.rule_names.remove(&slot)?;
-            self.names.remove(&name);
-        }
-        Ok(())
-    }
-
-    /// The slot of the rule `name`, the next of the `free` ones if it has none.
-    fn slot(&mut self, name: &str, free: &mut impl Iterator<Item = u32>) -> anyhow::Result<u32> {
-        if let Some(slot) = self.names.get(name) {
-            return Ok(*slot);
-        }
-        let slot = free
-            .next()
-            .context("no room for another rule until old flows end; raise `limits.rules`")?;
-        self.zero_counters(slot)?;
-        let mut bytes = [0; NAME_LENGTH];
-        for (byte, from) in bytes.iter_mut().zip(name.bytes()) {
-            *byte = from;
-        }
-        self.tables.rule_names.insert(slot, bytes, 0)?;
-        self.names.insert(name.to_owned(), slot);
-        Ok(slot)
-    }
-
-    fn zero_counters(&mut self, slot: u32) -> anyhow::Result<()> {
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        let traffic = vec![RuleTraffic::default(); cpus];
-        self.tables.rule_traffic.set(slot, traffic.try_into()?, 0)?;
-        self.tables
-            .rule_opened
-            .set(slot, vec![0; cpus].try_into()?, 0)?;
-        self.forget_shadow(slot)
+        self.set_settings(settings)?;
+        Ok(InForce { v4, v6 })
     }
 
     /// Puts `shapes` in force, written into the half of the table that is not in use.
@@ -230,6 +180,7 @@ impl<A: Family + Network> FamilyTables<A> {
         for entry in contents.listeners.values_mut() {
             entry.backends += start;
         }
+        contents.start = start;
         for (id, verdict) in &contents.clients {
             self.clients.insert(&client_key(id), verdict, 0)?;
         }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use forwarder_common::{
-    flow::{FlowEntry, FlowKey},
+    flow::{ENDED, FlowEntry, FlowKey},
     mapping::{INSIDE, MappingKey, OUTSIDE},
     tcp::Seen,
 };
@@ -187,6 +187,7 @@ impl Sweeper<'_> {
     fn shortest<A: Family>(&self, key: &FlowKey<A>, entry: &FlowEntry<A>) -> Duration {
         let timeouts = self.timeouts;
         match key.protocol {
+            protocol if protocol != TCP && entry.has(ENDED) => Duration::ZERO,
             TCP if entry.is_original() && !entry.seen.has(Seen::CONFIRMED) => {
                 timeouts.tcp_half_open.min(timeouts.tcp_transitory)
             }

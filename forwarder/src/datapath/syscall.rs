@@ -13,6 +13,7 @@ use std::{
 /// `enum bpf_cmd` in include/uapi/linux/bpf.h.
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
 /// A member of `union bpf_attr`, from its start.
@@ -47,6 +48,18 @@ struct Info {
 // SAFETY: as in the kernel's header.
 unsafe impl Attributes for Info {}
 
+/// `link_id`, `next_id` and `open_flags`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ById {
+    link: u32,
+    next: u32,
+    flags: u32,
+}
+
+// SAFETY: as in the kernel's header.
+unsafe impl Attributes for ById {}
+
 /// `link_detach`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -60,7 +73,22 @@ unsafe impl Attributes for LinkDetach {}
 /// Takes the pinned link at `path` off its device now (Linux 5.9, commit 73b11c2ab072): removing the pin
 /// alone leaves that to a worker in the kernel.
 pub(super) fn detach_link(path: &Path) -> io::Result<()> {
-    let link = open(path)?;
+    detach(&open(path)?)
+}
+
+/// Takes the link with this number off its device. Needs CAP_SYS_ADMIN.
+pub(super) fn detach_link_id(link: u32) -> io::Result<()> {
+    let mut attributes = ById {
+        link,
+        next: 0,
+        flags: 0,
+    };
+    let descriptor = bpf(BPF_LINK_GET_FD_BY_ID, &mut attributes)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    detach(&unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+fn detach(link: &OwnedFd) -> io::Result<()> {
     let mut attributes = LinkDetach {
         link: link.as_raw_fd() as u32,
     };

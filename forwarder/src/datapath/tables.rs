@@ -9,6 +9,7 @@ use aya::{
 use forwarder_common::{
     address::{V4, V6},
     cache::{CacheState, Set},
+    change::{Drained, OnChange},
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
@@ -40,6 +41,7 @@ pub(super) struct Tables {
     pub(super) settings: Array<MapData, Settings>,
     pub(super) cache_state: Array<MapData, CacheState>,
     pub(super) rule_names: HashMap<MapData, u32, [u8; NAME_LENGTH]>,
+    pub(super) rule_on_change: HashMap<MapData, u32, OnChange>,
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
     pub(super) shadow: PerCpuHashMap<MapData, ShadowKey, ShadowTraffic>,
@@ -61,6 +63,8 @@ pub(super) struct FamilyTables<A: Family> {
     pub(super) cache: Batch<u32, Set<A>>,
     /// The same, to empty places.
     pub(super) sets: Mapped<Set<A>>,
+    pub(super) mapping: HashMap<MapData, MappingKey<A>, Mapping<A>>,
+    pub(super) draining: HashMap<MapData, FlowKey<A>, Drained>,
     /// One record.
     pub(super) concerns: Array<MapData, [u64; ALL_WORDS as usize]>,
 }
@@ -85,6 +89,7 @@ impl Tables {
             settings: take(ebpf, ".bss.settings")?,
             cache_state: take(ebpf, ".bss.cache_state")?,
             rule_names: take(ebpf, "RULE_NAMES")?,
+            rule_on_change: take(ebpf, "RULE_ON_CHANGE")?,
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
             shadow: take(ebpf, "SHADOW")?,
@@ -133,6 +138,8 @@ impl<A: Family> FamilyTables<A> {
                 Mapped::open(map, sets)?
             },
             cache: batch(ebpf, &name("CACHE"))?,
+            mapping: take(ebpf, &name("MAPPINGS"))?,
+            draining: take(ebpf, &name("DRAINING"))?,
             concerns: take(ebpf, &format!(".bss.{}", name("CONCERNS").to_lowercase()))?,
         })
     }

@@ -3,8 +3,10 @@
 mod conntrack;
 mod driver;
 mod features;
+mod sockets;
 mod sysctl;
 mod watch;
+mod xdp;
 
 use std::net::IpAddr;
 
@@ -23,8 +25,10 @@ use rtnetlink::{
 pub use conntrack::{Conntrack, Tracked};
 pub use driver::{driver, has_native_xdp};
 pub use features::tells as tells_xdp_features;
+pub use sockets::destroy_socket;
 pub use sysctl::{local_ports, set_loopback_forwarding};
 pub use watch::{Change, Watch};
+pub use xdp::{program as xdp_program, take_xdp_off, xdp_on};
 
 use crate::datapath::{Address, Link, Vlan};
 

@@ -78,6 +78,22 @@ impl Prefix {
 pub struct Door(Arc<File>);
 
 impl Door {
+    /// Runs a closure inside, on a thread of its own. Sockets made there stay there and can be used from anywhere.
+    ///
+    /// # Errors
+    /// If the thread cannot enter the namespace.
+    ///
+    /// # Panics
+    /// If the closure does.
+    pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> nix::Result<T> {
+        let inside = || {
+            setns(&self.0, CloneFlags::CLONE_NEWNET)?;
+            Ok(body())
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
     /// A command that will run inside. Standard input is closed; the rest is the caller's.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
@@ -163,13 +179,8 @@ impl Namespace {
     /// # Panics
     /// If the closure does.
     pub fn run<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Result<T> {
-        let inside = || {
-            setns(&self.door.0, CloneFlags::CLONE_NEWNET)
-                .with_context(|| format!("entering namespace {}", self.name))?;
-            Ok(body())
-        };
-        std::thread::scope(|scope| scope.spawn(inside).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let entered = self.door.run(body);
+        entered.with_context(|| format!("entering namespace {}", self.name))
     }
 
     /// A command that will run inside. Standard input is closed; the rest is the caller's.
@@ -234,6 +245,15 @@ impl Namespace {
     /// If there is no such device, or it has a program already.
     pub fn pass_xdp(&self, device: &str) -> Result<()> {
         self.run(|| xdp::pass(device))?
+            .with_context(|| format!("in namespace {}", self.name))
+    }
+
+    /// As [`Namespace::pass_xdp`] by a link, which goes when the descriptor is closed.
+    ///
+    /// # Errors
+    /// As [`Namespace::pass_xdp`].
+    pub fn pass_xdp_by_link(&self, device: &str) -> Result<OwnedFd> {
+        self.run(|| xdp::pass_by_link(device))?
             .with_context(|| format!("in namespace {}", self.name))
     }
 

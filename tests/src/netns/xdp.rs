@@ -23,6 +23,7 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_XDP: u32 = 37;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_F_BEFORE: u32 = 1 << 3;
 const IFLA_XDP: u16 = 43;
@@ -38,6 +39,12 @@ struct Load {
     instruction_count: u32,
     instructions: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
 }
 
 /// The beginning of `union bpf_attr` for BPF_LINK_CREATE, up to the last field of `tcx`.
@@ -62,20 +69,30 @@ pub(super) fn pass(device: &str) -> Result<()> {
         .with_context(|| format!("attaching a program to {device}"))
 }
 
+/// As [`pass`], until the link is closed.
+pub(super) fn pass_by_link(device: &str) -> Result<OwnedFd> {
+    let program = load(BPF_PROG_TYPE_XDP, &PASS).context("loading an XDP program")?;
+    link(device, &program, BPF_XDP, XDP_FLAGS_DRV_MODE)
+}
+
 /// Puts a TC program in front of all others on the ingress of a device of the calling thread's namespace.
 pub(super) fn first_on_ingress(device: &str) -> Result<OwnedFd> {
     let program = load(BPF_PROG_TYPE_SCHED_CLS, &NEXT).context("loading a TC program")?;
+    link(device, &program, BPF_TCX_INGRESS, BPF_F_BEFORE)
+}
+
+fn link(device: &str, program: &OwnedFd, attach_type: u32, flags: u32) -> Result<OwnedFd> {
     let create = LinkCreate {
         program: u32::try_from(program.as_raw_fd())?,
         index: nix::net::if_::if_nametoindex(device)
             .with_context(|| format!("looking for {device}"))?,
-        attach_type: BPF_TCX_INGRESS,
-        flags: BPF_F_BEFORE,
+        attach_type,
+        flags,
         relative: 0,
         padding: 0,
         revision: 0,
     };
-    make(BPF_LINK_CREATE, &create).with_context(|| format!("attaching a TC program to {device}"))
+    make(BPF_LINK_CREATE, &create).with_context(|| format!("attaching a program to {device}"))
 }
 
 fn load(program_type: u32, program: &[u64; 2]) -> io::Result<OwnedFd> {
@@ -84,6 +101,12 @@ fn load(program_type: u32, program: &[u64; 2]) -> io::Result<OwnedFd> {
         instruction_count: 2,
         instructions: program.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: *b"theirs\0\0\0\0\0\0\0\0\0\0",
     };
     make(BPF_PROG_LOAD, &load)
 }

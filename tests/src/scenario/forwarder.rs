@@ -98,7 +98,11 @@ impl Forwarder {
         Ok(it)
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
+    /// Waits until the daemon answers.
+    ///
+    /// # Errors
+    /// If it does not, or ends.
+    pub fn wait_ready(&mut self) -> Result<()> {
         let (binary, directory) = (self.binary.clone(), self.directory.clone());
         self.daemon
             .wait_ready("an answer on the control socket", START, || {
@@ -139,6 +143,16 @@ impl Forwarder {
         process::output(&mut client(&self.binary, &self.directory, listing), COMMAND)
     }
 
+    /// Changes the configuration file and has the daemon read it; what it says of it.
+    ///
+    /// # Errors
+    /// If it refuses the file.
+    pub fn reload(&self, edit: impl FnOnce(&str) -> String) -> Result<String> {
+        let text = std::fs::read_to_string(self.config()).context("reading the configuration")?;
+        std::fs::write(self.config(), edit(&text)).context("writing the configuration")?;
+        self.listing("reload")
+    }
+
     /// Kills the daemon as the out-of-memory killer would.
     ///
     /// # Errors
@@ -155,6 +169,31 @@ impl Forwarder {
     pub fn restart(&mut self) -> Result<()> {
         self.daemon = Process::spawn(&mut self.launcher.run(&self.binary, &self.config()))?;
         self.wait_ready()
+    }
+
+    /// As [`Forwarder::restart`] with more arguments of `run`.
+    ///
+    /// # Errors
+    /// As [`Forwarder::start`].
+    pub fn restart_as(&mut self, arguments: &[&str]) -> Result<()> {
+        let mut command = self.launcher.run(&self.binary, &self.config());
+        self.daemon = Process::spawn(command.args(arguments))?;
+        self.wait_ready()
+    }
+
+    /// As [`Forwarder::restart`] with environment variables, and without waiting for it to answer.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn restart_with(&mut self, variables: &[(&str, &str)]) -> Result<()> {
+        let mut command = self.launcher.run(&self.binary, &self.config());
+        self.daemon = Process::spawn(command.envs(variables.iter().copied()))?;
+        Ok(())
+    }
+
+    /// The daemon's process.
+    pub fn daemon(&mut self) -> &mut Process {
+        &mut self.daemon
     }
 
     /// Ends the daemon as `systemctl stop` would, which leaves traffic running.

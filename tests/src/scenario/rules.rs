@@ -134,6 +134,12 @@ impl Rule {
         Self { name, ..self }
     }
 
+    /// The same with more lines of the forwarder's rule.
+    #[must_use]
+    pub const fn with(self, extra: &'static [&'static str]) -> Self {
+        Self { extra, ..self }
+    }
+
     /// The same with another source.
     #[must_use]
     pub const fn from(self, source: Source) -> Self {

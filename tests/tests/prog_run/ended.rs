@@ -13,8 +13,9 @@ use super::translate::RULE;
 /// Ends every flow.
 #[track_caller]
 fn end(bench: &mut Bench, count: usize) {
-    let ended = bench.datapath.end_flows(|_| true).expect("the tables");
-    assert_eq!(ended, count);
+    let flows = bench.flows();
+    assert_eq!(flows.len(), count);
+    bench.datapath.end_flows(&flows).expect("the tables");
 }
 
 #[rstest]

@@ -7,10 +7,11 @@ use rstest::rstest;
 use tests::packet::tcp_flags;
 
 use super::bench::{Bench, Hook, Setup};
+use super::family::Family;
 use super::flows::{Tuple, decode};
 use super::rules::arriving;
 use super::topology::Device;
-use super::traffic::{CLIENT, Connection, LISTENER, tcp, udp};
+use super::traffic::{CLIENT, Connection, LISTENER, syn, tcp, udp};
 use super::translate::RULE;
 
 /// Established flows stay where they are, new ones go where the rules now say.
@@ -125,4 +126,30 @@ fn ten_thousand_rules(#[values(Hook::Xdp, Hook::Tc)] hook: Hook) {
 
 fn interface_and(rule: &str) -> String {
     format!("[[interface]]\nname = \"wan\"\n{rule}")
+}
+
+/// A device that is configured no more serves the flows that it has, and opens none.
+#[rstest]
+fn a_leaving_device_opens_nothing(
+    #[values(Hook::Xdp, Hook::Tc)] hook: Hook,
+    #[values(Family::V4, Family::V6)] family: Family,
+) {
+    let mut bench = Bench::new((hook, family), RULE);
+    let old = Connection::default();
+    old.handshake(&mut bench);
+    old.send(&mut bench, &udp());
+    let wan = bench.index(Device::Wan);
+    let links = bench.links();
+    bench.datapath.set_leaving([wan]);
+    bench.datapath.set_devices(&links).expect("devices");
+    old.send(&mut bench, &tcp(tcp_flags::ACK));
+    old.answer(&mut bench, &udp());
+    let client = "198.51.100.9:25000";
+    let new = Connection::new(client, LISTENER, client, "10.0.0.2:110");
+    for packet in [syn(), udp()] {
+        bench.refuses(Device::Wan, &new.request(packet), Reason::NoRule);
+    }
+    bench.datapath.set_leaving([]);
+    bench.datapath.set_devices(&links).expect("devices");
+    new.send(&mut bench, &udp());
 }

@@ -23,6 +23,7 @@ allow = ["198.51.100.0/24", "2001:db8::/32"]
 deny = ['10.0.0.0/8', """192.0.2.7"""]
 mss-clamp = "auto"
 reset-unknown = true
+on-change = "kill"
 
 [[forward]]
 listen = "[2001:db8::5]:986"

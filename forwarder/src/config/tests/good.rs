@@ -5,9 +5,9 @@ use std::time::Duration;
 use rstest::rstest;
 
 use super::super::model::{BackendPort, Mode, PortRange, Source};
-use super::super::model_rules::MssClamp;
+use super::super::model_rules::{MssClamp, OnChange};
 use super::super::model_settings::{Format, Level, Limits, Log, Timeouts};
-use super::{good, with_rule, with_tables};
+use super::{good, with_rule, with_table, with_tables};
 
 #[test]
 fn everything_left_out_has_its_default() {
@@ -123,6 +123,26 @@ fn segment_sizes(#[case] value: &str, #[case] clamp: MssClamp, #[case] shown: &s
     let rule = &config.rules[0];
     assert_eq!((rule.mss_clamp, rule.reset_unknown), (Some(clamp), true));
     assert_eq!(clamp.to_string(), shown);
+}
+
+#[rstest]
+#[case::keep("on-change = \"keep\"", Some(OnChange::Keep))]
+#[case::drain("on-change = \"drain\"", Some(OnChange::Drain))]
+#[case::kill("on-change = \"kill\"", Some(OnChange::Kill))]
+#[case::as_usual("", None)]
+fn what_a_change_does(#[case] line: &str, #[case] expected: Option<OnChange>) {
+    for rule in [
+        "[[forward]]\nlisten = 1\nto = \"192.0.2.1\"",
+        "[[masquerade]]\nfrom = [\"10.0.0.0/8\"]",
+        "[[output]]\nto-address = \"192.0.2.1:25\"\nto = \"192.0.2.1:986\"",
+    ] {
+        let config = good(&with_table("", &format!("{rule}\n{line}")));
+        let forwards = config.rules.iter().map(|rule| rule.on_change);
+        let masquerades = config.masquerades.iter().map(|rule| rule.on_change);
+        let outputs = config.outputs.iter().map(|rule| rule.on_change);
+        let all: Vec<_> = forwards.chain(masquerades).chain(outputs).collect();
+        assert_eq!(all, [expected], "{rule}");
+    }
 }
 
 #[test]

@@ -71,11 +71,11 @@ fn ports_of_a_protocol(
 #[rstest]
 #[case::unknown_key(
     "«port» = \"tcp/25\"",
-    "unknown key `port` in `[[masquerade]]`: expected `name`, `from`, `interface`, `mode`, `ports`, `source`, `filtering` or `mss-clamp`; did you mean `ports`?"
+    "unknown key `port` in `[[masquerade]]`: expected `name`, `from`, `interface`, `mode`, `ports`, `source`, `filtering`, `mss-clamp` or `on-change`; did you mean `ports`?"
 )]
 #[case::key_of_forward(
     "«listen» = 25",
-    "unknown key `listen` in `[[masquerade]]`: expected `name`, `from`, `interface`, `mode`, `ports`, `source`, `filtering` or `mss-clamp`; `listen` belongs in `[[forward]]`"
+    "unknown key `listen` in `[[masquerade]]`: expected `name`, `from`, `interface`, `mode`, `ports`, `source`, `filtering`, `mss-clamp` or `on-change`; `listen` belongs in `[[forward]]`"
 )]
 #[case::interface(
     r#"interface = "«eth1»""#,

@@ -72,7 +72,7 @@ fn bad_destinations(#[case] text: &str, #[case] message: impl AsRef<str>) {
 )]
 #[case::key(
     "to-address = \"192.0.2.7:25\"\n«adress» = 1",
-    "unknown key `adress` in `[[output]]`: expected `name`, `protocol`, `to-address` or `to`"
+    "unknown key `adress` in `[[output]]`: expected `name`, `protocol`, `to-address`, `to` or `on-change`"
 )]
 fn bad_lines(#[case] line: &str, #[case] message: impl AsRef<str>) {
     let lines = format!("{line}\nto = \"192.0.2.7:986\"");

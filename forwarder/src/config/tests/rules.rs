@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::{assert_problem, with_rule};
 
-const KEYS: &str = "`name`, `protocol`, `interface`, `mode`, `listen`, `to`, `source`, `allow`, `deny`, `mss-clamp` or `reset-unknown`";
+const KEYS: &str = "`name`, `protocol`, `interface`, `mode`, `listen`, `to`, `source`, `allow`, `deny`, `mss-clamp`, `reset-unknown` or `on-change`";
 const LISTEN: &str = "a port or a string such as \"203.0.113.5:110\", \"*:110\" or \"*:1000-1009\"";
 const TO: &str =
     "a string such as \"192.0.2.1\", \"192.0.2.1:110\", \"local:110\" or a list of them";
@@ -190,6 +190,14 @@ fn listeners(#[case] line: &str, #[case] message: impl AsRef<str>) {
 #[case::clamp_without_tcp(
     "protocol = \"udp\"\nmss-clamp = \"«auto»\"",
     "`mss-clamp` in a rule without TCP: expected `tcp` in `protocol`; take `mss-clamp` out, or add `tcp`"
+)]
+#[case::on_change(
+    "on-change = \"«kil»\"",
+    "bad on-change `kil`: expected `keep`, `drain` or `kill`; did you mean `kill`?"
+)]
+#[case::on_change_list(
+    "on-change = «[\"kill\"]»",
+    "`on-change` is an array, `[\"kill\"]`: expected a string, one of `keep`, `drain` or `kill`"
 )]
 #[case::reset_type(
     "reset-unknown = «1»",

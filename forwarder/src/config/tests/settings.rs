@@ -60,7 +60,11 @@ const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, 
 #[case::duration_integer("[timeouts]\nudp = «30»", format!("`udp` is an integer, `30`: {DURATION}"))]
 #[case::timeout_unknown(
     "[timeouts]\n«tcp» = \"5d\"",
-    "unknown key `tcp` in `[timeouts]`: expected `tcp-established`, `tcp-half-open`, `tcp-transitory`, `udp`, `udp-stream` or `icmp`; did you mean `tcp-established`?"
+    "unknown key `tcp` in `[timeouts]`: expected `tcp-established`, `tcp-half-open`, `tcp-transitory`, `udp`, `udp-stream`, `icmp` or `drain`; did you mean `tcp-established`?"
+)]
+#[case::drain_zero(
+    "[timeouts]\ndrain = \"«0s»\"",
+    "`drain` out of range, `0s`: expected 1s to 40d"
 )]
 #[case::socket_relative("[control]\nsocket = \"«forwarder.sock»\"", format!("bad socket path `forwarder.sock`: expected {SOCKET}"))]
 #[case::socket_directory("[control]\nsocket = \"«/run/»\"", format!("bad socket path `/run/`: expected {SOCKET}"))]

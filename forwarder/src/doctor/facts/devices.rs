@@ -5,9 +5,7 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::{
     Handle,
     packet_route::{
-        link::{
-            InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, State, XdpAttached,
-        },
+        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State},
         tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption},
     },
 };
@@ -117,7 +115,7 @@ fn device(message: &LinkMessage, network: &Network) -> Device {
             LinkAttribute::Link(index) => other = Some(*index),
             LinkAttribute::LinkNetNsId(number) => namespace = Some(*number),
             LinkAttribute::LinkInfo(facts) => device.kind = kind(facts),
-            LinkAttribute::Xdp(facts) => device.xdp_id = xdp(facts),
+            LinkAttribute::Xdp(facts) => device.xdp_id = network::xdp_program(facts),
             _ => {}
         }
     }
@@ -146,14 +144,6 @@ fn kind(facts: &[LinkInfo]) -> Option<String> {
 }
 
 /// Number of the XDP program, and whether it is generic.
-fn xdp(facts: &[LinkXdp]) -> Option<(u32, bool)> {
-    let generic = facts.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
-    facts.iter().find_map(|fact| match fact {
-        LinkXdp::ProgId(id) => Some((*id, generic)),
-        _ => None,
-    })
-}
-
 /// Finds out which programs are on `device`.
 pub(super) async fn programs(
     device: &mut Device,

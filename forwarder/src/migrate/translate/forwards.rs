@@ -165,6 +165,7 @@ fn rule(family: Option<Family>, listener: Listener, name: String, clamp: &Clampe
         mss_clamp: size(clamp, tcp && !local),
         reset_unknown: false,
         shadow: false,
+        on_change: None,
         span: Span::default(),
     }
 }
@@ -221,6 +222,7 @@ pub(super) fn outbound(
         filtering: Filtering::default(),
         shadow: false,
         mss_clamp: size(clamp, tcp),
+        on_change: None,
         span: Span::default(),
     };
     let origins = with_clamp(origins, rule.mss_clamp, clamp);

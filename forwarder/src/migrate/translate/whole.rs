@@ -101,6 +101,7 @@ fn output(
         address: own.address,
         ports: own.ports,
         backend: forwards::backend(own.backend, own.ports),
+        on_change: None,
         span: Span::default(),
     };
     let text = render::output(&rule);
