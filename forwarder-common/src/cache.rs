@@ -18,8 +18,8 @@ use crate::{
 pub struct CacheState {
     /// Raised when what places hold is no longer so.
     pub epoch: u64,
-    /// Sets of places for each CPU, as a power of two, from 1 to 31.
-    pub bits: u64,
+    /// Sets of places for each CPU, of IPv4 and of IPv6, as a power of two, from 1 to 31.
+    pub bits: [u32; 2],
 }
 
 /// Jiffies in one tick of a place's clock, as a power of two: 16 milliseconds at 1000 Hz, 64 at 250.
@@ -310,7 +310,7 @@ const _: () = {
     assert!(FRESH <= 1 << u8::BITS && WRAP >> TICK_BITS > FRESH + IN_USE);
 };
 
-// SAFETY: two integers of one size.
+// SAFETY: integers without padding.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for CacheState {}
 // SAFETY: `repr(C)` over integers with explicit padding (asserted above); any bits are valid.

@@ -126,7 +126,7 @@ pub fn stamp(settings: &Settings) -> u32 {
 /// This CPU's places for `key`.
 #[inline(always)]
 fn set<A: Family>(key: &FlowKey<A>) -> Option<&'static mut Set<A>> {
-    let bits = CACHE_STATE.get().bits as u32;
+    let bits = CACHE_STATE.get().bits[A::IPV6 as usize];
     // SAFETY: the helper takes no argument.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     let set = A::CACHE.get_ptr_mut((cpu << bits) + Set::number(key, bits))?;

@@ -153,7 +153,8 @@ fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
             return Err(Exit::To(Stage::Clamp));
         }
     }
-    if H::FAST && link.tag.is_none() && is_noted(&packet) {
+    // Not with its first packet: many a flow has no second one, and a flood of such flows nothing else.
+    if H::FAST && link.tag.is_none() && flow.packets_low != 0 && is_noted(&packet) {
         cache::note(hook, &packet, flow, stamp, now);
     }
     Ok(commit(hook, &packet, flow, way, now))

@@ -59,7 +59,8 @@ fn file(mode: Mode, order: &Order, socket: &Path) -> String {
     }
     let (flows, half_open) = match order.protocol {
         Protocol::Udp => (order.flows, 1024),
-        Protocol::Tcp => (order.flows, order.flows),
+        // No more than half of the table can be half-open.
+        Protocol::Tcp => (2 * order.flows, order.flows),
     };
     let _ = write!(
         text,

@@ -69,7 +69,7 @@ impl Running {
         if !watches(&setup.config) && comparisons.done.is_empty() {
             return Ok(());
         }
-        let flows = self.view.shadow_flows()?;
+        let flows = self.view.now().shadow_flows()?;
         let clock = self.published.figures().now();
         match comparisons.look(&flows, &setup, &clock) {
             Ok(()) => comparisons.unavailable = None,

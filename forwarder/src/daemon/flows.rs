@@ -29,7 +29,7 @@ impl Running {
                 .collect::<Vec<_>>()
         };
         let mut gone = false;
-        self.view.each_flow(
+        self.view.now().each_flow(
             |identity| filter.takes(identity),
             |flow| {
                 if !filter.takes_state(&flow) {

@@ -92,6 +92,7 @@ impl State {
     /// Serves every configured interface that exists, those that are leaving, and no other.
     pub(super) fn attach(&mut self) -> anyhow::Result<()> {
         let egress = self.needs_egress()?;
+        let renewed = self.datapath.was_renewed();
         let network = self.network.clone();
         let mut wanted: Vec<(String, Mode)> = Vec::new();
         for interface in &self.config.interfaces {
@@ -110,7 +111,8 @@ impl State {
             let before = before.or(self.leaving.get(&name).map(|one| &one.served));
             let served = match before {
                 Some(before)
-                    if before.index == link.index
+                    if !renewed
+                        && before.index == link.index
                         && before.mode == mode
                         && before.egress == egress
                         && before.hook != Hook::Absent =>

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Metrics,
-    datapath::{Census, Fill, Pool, View, family_name},
+    datapath::{Census, Fill, Pool, Views, family_name},
     metrics::{
         FlowCount, Listener, MetricsError, PoolCount, RuleTotals, Server, Snapshot, Source,
         SweepTotals, Swept,
@@ -29,7 +29,7 @@ const MAX_POOLS: usize = 1000;
 
 /// Answers scrapes.
 pub(super) struct Exporter {
-    pub view: Arc<View>,
+    pub view: Views,
     pub published: Arc<Published>,
     pub started: SystemTime,
 }
@@ -43,10 +43,10 @@ impl Source for Exporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi: ABI,
             started: started.unwrap_or_default().as_secs_f64(),
-            generation: self.view.settings()?.generation,
+            generation: self.view.now().settings()?.generation,
             interfaces: setup.interfaces.clone(),
             rules: self.rules(&setup)?,
-            reasons: self.view.reasons()?,
+            reasons: self.view.now().reasons()?,
             tables: setup.fill.clone(),
             sweeps: figures.totals(),
             swept: figures.swept(&setup),
@@ -58,7 +58,7 @@ impl Exporter {
     fn rules(&self, setup: &Setup) -> anyhow::Result<Vec<RuleTotals>> {
         let named = setup.names.iter();
         let totals = named.map(|(slot, name)| {
-            let count = self.view.rule_count(*slot)?;
+            let count = self.view.now().rule_count(*slot)?;
             Ok(RuleTotals {
                 name: name.clone(),
                 by_hook: count.by_hook,

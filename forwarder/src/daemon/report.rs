@@ -42,7 +42,7 @@ impl server::Source for Running {
 
     fn status(&self) -> anyhow::Result<Status> {
         let setup = self.published.setup()?;
-        let (flows, half_open) = self.view.flow_counts()?;
+        let (flows, half_open) = self.view.now().flow_counts()?;
         let sizes = setup.sizes;
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -58,22 +58,22 @@ impl server::Source for Running {
             half_open: fill(half_open, sizes.half_open.saturating_mul(2)),
             rules: fill(setup.config.rule_count() as u64, sizes.rules),
             forwarded: self.forwarded(&setup)?,
-            dropped_packets: dropped(&self.view.reasons()?),
+            dropped_packets: dropped(&self.view.now().reasons()?),
             shadow: self.shadow_status(&setup.config),
-            generation: u64::from(self.view.settings()?.generation),
+            generation: u64::from(self.view.now().settings()?.generation),
         })
     }
 
     fn rules(&self) -> anyhow::Result<Vec<RuleReport>> {
         let setup = self.published.setup()?;
-        let active = self.view.flows_by_rule()?;
-        let shadows = self.view.shadow_counts()?;
+        let active = self.view.now().flows_by_rule()?;
+        let shadows = self.view.now().shadow_counts()?;
         let names = setup.names.iter();
         let slots: HashMap<&str, u32> = names.map(|(slot, name)| (name.as_str(), *slot)).collect();
         describe::rules(&setup.config)
             .map(|rule| match slots.get(rule.name.as_str()) {
                 Some(slot) => {
-                    let count = self.view.rule_count(*slot)?;
+                    let count = self.view.now().rule_count(*slot)?;
                     let active = active.get(slot).copied().unwrap_or(0);
                     Ok(RuleReport {
                         shadow: shadows.get(slot).map(|seen| self.shadow(*slot, seen)),
@@ -92,13 +92,13 @@ impl server::Source for Running {
     fn drops(&self) -> anyhow::Result<Vec<DropReport>> {
         let setup = self.published.setup()?;
         let clock = self.published.figures().now();
-        let reasons = self.view.reasons()?;
+        let reasons = self.view.now().reasons()?;
         let counts: Vec<u64> = reasons.iter().map(|(_, count)| *count).collect();
         let rates = self.rates().of(Instant::now(), &counts);
         let reasons = reasons.into_iter().zip(rates);
         reasons
             .map(|((reason, packets), rate)| {
-                let last = self.view.last_refused(reason)?;
+                let last = self.view.now().last_refused(reason)?;
                 Ok(DropReport {
                     reason: reason.name().to_owned(),
                     verdict: verdict(reason),
@@ -121,7 +121,7 @@ impl Running {
     fn forwarded(&self, setup: &Setup) -> anyhow::Result<Forwarded> {
         let mut sum = Forwarded::default();
         for slot in setup.names.keys() {
-            let count = self.view.rule_count(*slot)?;
+            let count = self.view.now().rule_count(*slot)?;
             sum.xdp_packets += count.xdp_packets;
             sum.tc_packets += count.tc_packets;
             sum.bytes += count.original.bytes + count.reply.bytes;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    datapath::{Attached, Clock, Datapath, InForce, RuleSet, Swept, View, Words},
+    datapath::{Attached, Clock, Datapath, InForce, RuleSet, Swept, Views, Words},
     fault::{self, Step},
     network::{Change, Network},
     report::counted,
@@ -42,7 +42,7 @@ pub(super) struct Running {
     /// Jiffies in a second.
     pub(super) hz: u64,
     /// Flows and counters, for whoever only reads.
-    pub(super) view: Arc<View>,
+    pub(super) view: Views,
     pub(super) published: Arc<Published>,
     pub(super) metrics: Endpoint,
     /// Of reasons.

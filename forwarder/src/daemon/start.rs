@@ -18,7 +18,7 @@ use super::{RunOptions, running::Running};
 use crate::{
     config::{Config, Limits, Mode, Rule},
     control::Listener,
-    datapath::{Datapath, Link, Pins, Sizes, detach_all},
+    datapath::{Datapath, Link, Needs, Pins, RuleSet, Sizes, detach_all},
     metrics,
     network::{self, Network},
     report::counted,
@@ -123,7 +123,8 @@ fn fill(
     pins: Pins,
 ) -> anyhow::Result<Running> {
     let wanted = sizes(&config.limits);
-    let mut datapath = Datapath::load(wanted, Some(pins))?;
+    let needs = Needs::of(RuleSet::from(&config))?;
+    let mut datapath = Datapath::open(wanted, needs, Some(pins))?;
     if datapath.sizes() != wanted {
         warn!(
             "the tables keep the sizes an earlier daemon made them with ({} flows, {} half-open, {} rules); `forwarder detach` and a new start change them",

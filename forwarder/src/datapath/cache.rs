@@ -87,9 +87,12 @@ impl Tables {
 
     /// Tells the programs how many sets of places each CPU has: of adopted maps, what they were made with.
     pub(super) fn divide_cache(&mut self, cpus: u32) -> anyhow::Result<()> {
-        let each = self.v4.cache.capacity().min(self.v6.cache.capacity()) / cpus.max(1);
+        let bits = |sets: u32| (sets / cpus.max(1)).max(2).ilog2();
         let mut state = self.cache_state.get(&0, 0)?;
-        state.bits = u64::from(each.max(2).ilog2());
+        state.bits = [
+            bits(self.v4.cache.capacity()),
+            bits(self.v6.cache.capacity()),
+        ];
         Ok(self.cache_state.set(0, state, 0)?)
     }
 }

@@ -122,6 +122,13 @@ pub(super) fn compile<A: Family + Network>(rules: &[Placed<'_>]) -> anyhow::Resu
 }
 
 impl<A: Family + Network> Contents<A> {
+    /// Whether flows of these rules make mappings.
+    pub(super) fn makes_mappings(&self) -> bool {
+        self.listeners.iter().any(|((.., protocol), entry)| {
+            *protocol == UDP && entry.flags & ENDPOINT_INDEPENDENT != 0
+        })
+    }
+
     fn forward(&mut self, placed: &Placed<'_>, rule: &Rule) -> anyhow::Result<()> {
         let served = if A::IPV6 {
             rule.serves_v6()

@@ -60,7 +60,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
-        self.view.reasons()
+        self.view.now().reasons()
     }
 
     /// The counters of the rule `name`; all zero if it has no slot.
@@ -71,7 +71,7 @@ impl Datapath {
         let Some(slot) = self.names.get(name) else {
             return Ok(RuleCount::default());
         };
-        self.view.rule_count(*slot)
+        self.view.now().rule_count(*slot)
     }
 }
 

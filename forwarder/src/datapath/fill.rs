@@ -83,6 +83,19 @@ impl Datapath {
         ])
     }
 
+    /// Checks that there is room for these listeners.
+    pub(super) fn check_room<A: Family + Network>(
+        &self,
+        contents: &Contents<A>,
+    ) -> anyhow::Result<()> {
+        let (used, limit) = (contents.listeners.len(), self.capacities.listeners as usize);
+        anyhow::ensure!(
+            used <= limit,
+            "the rules listen on {used} blocks of ports, and there is room for {limit}, four for each of `limits.rules`: raise it, `forwarder detach`, and start again"
+        );
+        Ok(())
+    }
+
     /// Notes how full the tables of rules are with these contents.
     pub(super) fn note_rule_fill<A: Family + Network>(&mut self, contents: &Contents<A>) {
         let Capacities {

@@ -128,7 +128,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flows(&self) -> anyhow::Result<Vec<Flow>> {
-        self.view.flows()
+        self.view.now().flows()
     }
 
     /// As [`View::flow_counts`].
@@ -136,7 +136,7 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses to read a map.
     pub fn flow_counts(&self) -> anyhow::Result<(u64, u64)> {
-        self.view.flow_counts()
+        self.view.now().flow_counts()
     }
 
     /// Ends `flows`: whoever still sends TCP on one is told so, and a client may begin anew. All else is removed with

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use aya_obj::{Map, Object, generated::bpf_map_type};
 
 use super::{
-    Sizes,
+    Needs, Sizes,
     object::{OBJECT, cpus},
 };
 
@@ -15,16 +15,15 @@ const HASH_BUCKET: u64 = 16;
 /// A pointer to an entry of a per-CPU array, or to a program.
 const POINTER: u64 = 8;
 
-/// Bytes that the kernel allocates for the maps when they are made. Those that grow with their contents come on top:
+/// Bytes that the kernel allocates for the maps when they are made, with room for `needs`. Those that grow with their contents come on top:
 /// listeners, prefixes of clients, names.
 ///
 /// # Errors
 /// This build has no eBPF object, or the CPUs cannot be counted.
-pub fn needed(sizes: Sizes) -> anyhow::Result<u64> {
+pub fn needed(sizes: Sizes, needs: Needs) -> anyhow::Result<u64> {
     let object = Object::parse(OBJECT)?;
     let cpus = cpus()?;
-    let tables = sizes.tables(cpus).into_iter();
-    let tables = tables.flat_map(|(names, entries)| names.map(|name| (name, entries)));
+    let tables = sizes.entries(needs, cpus).into_iter();
     let rules = ["RULE_TRAFFIC", "RULE_OPENED"].map(|name| (name, sizes.rules));
     let given: HashMap<_, _> = tables.chain(rules).collect();
     let of = |(name, map): (&String, &Map)| {

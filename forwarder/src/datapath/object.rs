@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -24,8 +23,9 @@ use super::{
     globals::{Globals, SECTIONS},
     pins::Pins,
     programs::Programs,
+    room::Needs,
     tables::{Names, Tables},
-    view::View,
+    view::{View, Views},
     words::Words,
 };
 
@@ -47,7 +47,7 @@ pub struct Sizes {
 impl Sizes {
     /// The tables that are made as large as this says, of IPv4 and of IPv6, and how many entries they get on a machine
     /// with so many CPUs.
-    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 4] {
+    pub fn tables(self, cpus: u32) -> [([&'static str; 2], u32); 5] {
         let twice = |count: u32| count.saturating_mul(2);
         let flows = twice(self.flows);
         [
@@ -55,6 +55,7 @@ impl Sizes {
             (["FLOWS_V4", "FLOWS_V6"], flows),
             (["MAPPINGS_V4", "MAPPINGS_V6"], flows),
             (["BACKENDS_V4", "BACKENDS_V6"], twice(self.rules)),
+            (["LISTENERS_V4", "LISTENERS_V6"], listeners(self.rules)),
         ]
     }
 }
@@ -67,7 +68,10 @@ pub struct Datapath {
     pub(super) sizes: Sizes,
     pub(super) pins: Option<Pins>,
     pub(super) words: Option<Words>,
-    pub(super) view: Arc<View>,
+    pub(super) view: Views,
+    /// What there is room for.
+    pub(super) has: Needs,
+    pub(super) is_renewed: bool,
     pub(super) capacities: Capacities,
     /// How full the tables of rules are, since [`Datapath::set_rules`] was last called.
     pub(super) rule_fill: Vec<Fill>,
@@ -94,6 +98,7 @@ const PINNED: &[&str] = &[
     "TC_STAGES",
     "EGRESS_STAGES",
     SAMPLES,
+    "AYA_LOGS",
 ];
 
 /// The same, of which each family has one.
@@ -128,16 +133,23 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses a map or a program; the message has the verifier's last words.
     pub fn load(sizes: Sizes, pins: Option<Pins>) -> anyhow::Result<Self> {
+        Self::open(sizes, Needs::ALL, pins)
+    }
+
+    /// The same with tables as large as `needs` say only; rules that need more get it.
+    ///
+    /// # Errors
+    /// As [`Datapath::load`].
+    pub fn open(sizes: Sizes, needs: Needs, pins: Option<Pins>) -> anyhow::Result<Self> {
+        let cpus = cpus()?;
         // Before 5.11 maps count against this limit (commit 97306be45fbe); afterwards it is ignored.
         let _unlimited = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let mut loader = EbpfLoader::new();
         loader
             .map_max_entries("RULE_TRAFFIC", sizes.rules)
             .map_max_entries("RULE_OPENED", sizes.rules);
-        for (tables, entries) in sizes.tables(cpus()?) {
-            for table in tables {
-                loader.map_max_entries(table, entries);
-            }
+        for (table, entries) in sizes.entries(needs, cpus) {
+            loader.map_max_entries(table, entries);
         }
         let globals = Globals::read(pins.as_ref())?;
         globals.keep(&mut loader);
@@ -150,17 +162,18 @@ impl Datapath {
         let mut ebpf = loader
             .load(OBJECT)
             .context("cannot create the maps or load the programs")?;
-        let view = Arc::new(View::of(&ebpf)?);
+        let view = Views::new(View::of(&ebpf)?);
         let capacities = Capacities::of(&ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
-        tables.divide_cache(cpus()?)?;
+        tables.divide_cache(cpus)?;
         // Programs of an earlier daemon may have raised the epoch while it was written.
         tables.forget_cached()?;
         tables.v4.concern_flows()?;
         tables.v6.concern_flows()?;
         tables.half_open.limit::<V4>(sizes.half_open.into());
         tables.half_open.limit::<V6>(sizes.half_open.into());
-        let sizes = tables.sizes();
+        let has = tables.v4.has(cpus).and(tables.v6.has(cpus));
+        let sizes = tables.sizes(has, sizes);
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);
         Ok(Self {
@@ -171,6 +184,8 @@ impl Datapath {
             pins,
             words,
             view,
+            has,
+            is_renewed: false,
             capacities,
             rule_fill: Vec::new(),
             pooled: BTreeSet::new(),
@@ -179,8 +194,8 @@ impl Datapath {
     }
 
     /// What can be read while others sweep or change rules.
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view)
+    pub fn view(&self) -> Views {
+        self.view.clone()
     }
 
     /// How large the tables are: what was asked for, or what was adopted.
@@ -197,6 +212,13 @@ fn sets(flows: u32, cpus: u32) -> u32 {
     let each = (flows / 2 / WAYS as u32 / cpus.max(1)).max(LEAST);
     // The power of two at or below it.
     (1 << each.ilog2()) * cpus
+}
+
+/// Blocks of ports that rules listen on: most have one, and a range has thirty at most.
+fn listeners(rules: u32) -> u32 {
+    /// Fewer take no memory that matters.
+    const LEAST: u32 = 16_384;
+    rules.saturating_mul(4).max(LEAST)
 }
 
 /// CPUs that there can be: one more than the highest number.

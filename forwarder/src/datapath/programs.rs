@@ -147,6 +147,12 @@ impl Programs {
         self.serve(0)
     }
 
+    /// Copies what `before` copies.
+    pub(super) fn as_before(&mut self, before: &Self) -> anyhow::Result<()> {
+        self.capture = before.capture;
+        self.order(before.order.get(&0, 0)?)
+    }
+
     /// Gives back what programs take that make copies.
     pub(super) fn unload_captures(&mut self) -> anyhow::Result<()> {
         for (name, program) in self.ebpf.programs_mut() {

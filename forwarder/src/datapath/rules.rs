@@ -7,13 +7,13 @@ use forwarder_common::{
     address::{V4, V6},
     network::Network,
     rule::{ClientKey, OutboundKey, Shape, ShapeRange},
-    settings::{FAMILY_V4, FAMILY_V6},
 };
 
 use super::{
     Datapath,
     compile::{self, AnyRule, ClientId, Contents, ListenerId, Placed},
     family::Family,
+    room::Needs,
     tables::FamilyTables,
 };
 use crate::config::{Config, Masquerade, Output, Rule};
@@ -101,10 +101,11 @@ impl Datapath {
         }
         let mut v4 = compile::compile::<V4>(&placed)?;
         let mut v6 = compile::compile::<V6>(&placed)?;
-        let in_use = |listeners: bool, family| if listeners { family } else { 0 };
-        let families = in_use(!v4.listeners.is_empty(), FAMILY_V4)
-            | in_use(!v6.listeners.is_empty(), FAMILY_V6)
-            | self.settings()?.families;
+        let needs = Needs::of_contents(&v4, &v6);
+        let families = needs.flows | self.settings()?.families;
+        self.make_room(needs)?;
+        self.check_room(&v4)?;
+        self.check_room(&v6)?;
         // Before anything is changed: a program that the kernel refuses is found here.
         self.programs.serve(families)?;
         // The table is made twice as long as the rule tables.

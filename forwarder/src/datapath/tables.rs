@@ -23,8 +23,15 @@ use forwarder_common::{
 };
 
 use super::{
-    Sizes, batch::Batch, family::Family, half_open::HalfOpenFlows, mapped::Mapped,
-    object::descriptor, object::take, view::batch,
+    Sizes,
+    batch::Batch,
+    family::Family,
+    half_open::HalfOpenFlows,
+    mapped::Mapped,
+    object::descriptor,
+    object::take,
+    room::{self, Needs},
+    view::batch,
 };
 
 /// Slots by rule name.
@@ -98,9 +105,9 @@ impl Tables {
     }
 
     /// The sizes the tables have: adopted tables keep theirs, whatever was asked for.
-    pub(super) fn sizes(&self) -> Sizes {
+    pub(super) fn sizes(&self, has: Needs, wanted: Sizes) -> Sizes {
         Sizes {
-            flows: self.v4.flows.all.capacity() / 2,
+            flows: room::flows(&self.v4, &self.v6, has, wanted.flows),
             half_open: self.half_open.read::<V4>().limit as u32,
             rules: self.rules,
         }

@@ -1,6 +1,8 @@
 //! The maps that are only read, on descriptors of their own: who lists flows or counters waits for nobody who sweeps
 //! or changes rules, nor they for him.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use anyhow::Context as _;
 use aya::{
     Ebpf,
@@ -33,6 +35,31 @@ pub struct View {
 pub(super) struct FamilyView<A: Family> {
     pub(super) flows: Batch<FlowKey<A>, FlowEntry<A>>,
     pub(super) cache: Batch<u32, Set<A>>,
+}
+
+/// The view that there is now: with programs that are loaded anew come some other maps.
+#[derive(Clone)]
+pub struct Views(Arc<Mutex<Arc<View>>>);
+
+impl Views {
+    pub(super) fn new(view: View) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(view))))
+    }
+
+    /// That view.
+    pub fn now(&self) -> Arc<View> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Whoever asks from now on gets `view`.
+    pub(super) fn renew(&self, view: Arc<View>) {
+        *self.lock() = view;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<View>> {
+        // What is in it is replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl View {

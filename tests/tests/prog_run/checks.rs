@@ -122,7 +122,7 @@ impl Bench {
     /// Asserts that the last packet known to have ended for `reason` is this one.
     #[track_caller]
     fn remembers(&self, from: Device, frame: &[u8], reason: Reason) {
-        let last = self.datapath.view().last_refused(reason);
+        let last = self.datapath.view().now().last_refused(reason);
         let mut last = last.expect("reading a map").into_iter();
         assert!(
             last.any(|last| self.is(&last, from, frame)),

@@ -27,8 +27,9 @@ const RECORD: Record = Record {
     file: "memory-cost.toml",
     header: "\
 # Bytes of the kernel's memory for one flow, both directions: what each table takes that is as large as the limits say, divided
-# by limits.flows, with default limits and four CPUs. `total` is their sum; `mapping` comes to it for a flow over UDP of a
-# [[masquerade]] with a socket of its own. Entries are counted as the kernel makes them, with what links them, on 64 bits.
+# by limits.flows, with default limits and four CPUs. `total` is the sum for a [[forward]]; where a
+# [[masquerade]] has UDP, `mappings` comes to it, and `mapping` for a flow with a socket of its own. Entries are counted as
+# the kernel makes them, with what links them, on 64 bits.
 # A test fails on more than these. To accept growth: UPDATE_MEMORY_COST=1 cargo test -p tests --test prog_run memory
 ",
     update: "UPDATE_MEMORY_COST",
@@ -38,7 +39,7 @@ const RECORD: Record = Record {
 /// Of the machine that the record is about. With up to eight it is the same.
 const CPUS: u32 = 4;
 /// Tables that are as large as the limits say, but not for flows.
-const OTHERS: [&str; 1] = ["BACKENDS"];
+const OTHERS: [&str; 2] = ["BACKENDS", "LISTENERS"];
 
 /// `struct htab_elem`, `struct bucket` and `struct llist_node` of the kernel, on 64 bits.
 const ELEMENT: u64 = 48;
@@ -99,7 +100,10 @@ fn flows_take_no_more_memory_than_recorded(
     for (name, entries) in tables(sizes, CPUS, family) {
         let info = infos.get(name).with_context(|| name.to_owned())?;
         let bytes = size(info, entries)?;
-        total += bytes;
+        // Mappings have room where a rule makes some.
+        if !name.starts_with("MAPPINGS") {
+            total += bytes;
+        }
         let (table, _) = name.rsplit_once('_').with_context(|| name.to_owned())?;
         found.insert(table.to_lowercase(), each(bytes, sizes)?);
         if info.map_flags() & ON_DEMAND != 0 {

@@ -42,7 +42,7 @@ fn bench(at: (Hook, Family), rule: &str, watch: Watch) -> Bench {
 /// What the only rule has seen.
 #[track_caller]
 fn seen(bench: &Bench) -> ShadowCount {
-    let counts = bench.datapath.view().shadow_counts().expect("a map");
+    let counts = bench.datapath.view().now().shadow_counts().expect("a map");
     assert_eq!(counts.len(), 1, "{counts:?}");
     counts.into_values().next().unwrap_or_default()
 }

@@ -4,7 +4,7 @@ use procfs::Current as _;
 
 use super::Gaps;
 use crate::config::{Config, Limits};
-use crate::datapath::{Sizes, memory};
+use crate::datapath::{Needs, RuleSet, Sizes, memory};
 use crate::doctor::finding::Group;
 
 /// Bytes.
@@ -21,7 +21,8 @@ pub(in crate::doctor) struct Memory {
 }
 
 pub(super) fn read(config: &Config, gaps: &mut Gaps) -> Memory {
-    let needed = |limits: &Limits| memory::needed(sizes(limits));
+    let needs = Needs::of(RuleSet::from(config)).unwrap_or(Needs::ALL);
+    let needed = |limits: &Limits| memory::needed(sizes(limits), needs);
     let Some(whole) = gaps.take(
         Group::Memory,
         "the size of the tables",
