@@ -298,7 +298,7 @@ pub static SAMPLE: PerCpuArray<Sample> = PerCpuArray::with_max_entries(1, 0);
 pub struct Scratch {
     /// A question to the routing table.
     pub fib: bpf_fib_lookup,
-    /// A new datagram, or one that is read.
+    /// A datagram of which nothing is known but since when, as in every new record: nobody writes anything else here.
     pub datagram: Datagram,
     /// A fragment that is put aside.
     pub held: Held,
