@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
+use forwarder::config::Control;
 use forwarder::control::server::{Held, Sink, Source, serve};
 use forwarder::control::{CaptureGrant, CaptureQuery, FlowQuery, Listener};
 use forwarder::explain::ExplainQuery;
@@ -78,7 +79,11 @@ impl Source for Daemon {
 fn socket() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("sock");
-    let listener = Listener::bind(&path).expect("a socket");
+    let listener = Listener::bind(&Control {
+        socket: path.clone(),
+        ..Control::default()
+    })
+    .expect("a socket");
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -47,8 +47,14 @@ pub struct Executable {
 
 /// Runs a cargo command that builds, and lists what it made.
 pub fn executables(arguments: &[&str]) -> Result<Vec<Executable>> {
+    executables_with(arguments, &[])
+}
+
+/// The same with variables in cargo's environment.
+pub fn executables_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Vec<Executable>> {
     let output = Command::new("cargo")
         .args(arguments)
+        .envs(variables.iter().copied())
         .arg("--message-format=json-render-diagnostics")
         .current_dir(setup::root())
         .stderr(Stdio::inherit())

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod lint;
 mod setup;
 mod shell;
@@ -24,6 +25,8 @@ enum Xtask {
     Demo(demo::DemoArgs),
     /// Measure the forwarder and its rivals side by side
     Bench(bench::BenchArgs),
+    /// Build what users install: a static binary and a Debian package
+    Dist(dist::DistArgs),
     /// Run the ladder of tests
     Test(test::TestArgs),
     /// Check formatting, clippy and the shape of the source
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Xtask::Setup(args) => setup::run(args),
         Xtask::Demo(args) => demo::run(args),
         Xtask::Bench(args) => bench::run(args),
+        Xtask::Dist(args) => dist::run(args),
         Xtask::Test(args) => test::run(args),
         Xtask::Lint => lint::main(),
         Xtask::Vm(args) => vm::run(args),

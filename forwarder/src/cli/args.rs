@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, value_parser};
+use clap_complete::Shell;
 use forwarder_common::capture::LONGEST;
 use forwarder_common::tcp::State;
 use ipnet::IpNet;
@@ -70,6 +71,14 @@ pub(super) enum Command {
     /// Make the running forwarder read its file again; a bad file changes nothing
     #[command(after_help = "Example: forwarder check && sudo forwarder reload")]
     Reload(SocketArgs),
+    /// Write the manual's pages
+    Man(ManArgs),
+    /// Write completions of the command line for a shell
+    #[command(after_help = "\
+Examples:
+  forwarder completions bash | sudo tee /usr/share/bash-completion/completions/forwarder > /dev/null
+  forwarder completions zsh > ~/.zfunc/_forwarder")]
+    Completions(CompletionsArgs),
     /// Stop forwarding: remove what keeps working after the daemon has ended
     #[command(after_help = "Example: sudo forwarder detach")]
     Detach,
@@ -302,4 +311,21 @@ pub(super) struct DropsArgs {
     pub all: bool,
     #[command(flatten)]
     pub query: QueryArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  forwarder man | man -l -
+  forwarder man --output /usr/share/man/man1")]
+pub(super) struct ManArgs {
+    /// A page for every command, into this directory [default: the main page, to standard output]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
 }

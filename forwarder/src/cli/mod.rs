@@ -5,6 +5,7 @@ mod capture;
 mod doctor;
 mod explain;
 mod flows;
+mod manual;
 mod migrate;
 mod output;
 mod query;
@@ -56,6 +57,8 @@ fn execute(command: Command) -> Result<()> {
             let sentence: String = query::ask(&args, Request::Reload)?;
             output::line(&sentence)
         }
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
         Command::Detach => output::line(&daemon::detach()?),
     }
 }

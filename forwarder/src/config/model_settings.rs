@@ -70,12 +70,23 @@ impl Default for Timeouts {
 pub struct Control {
     /// The Unix socket, an absolute path.
     pub socket: PathBuf,
+    /// The group that it belongs to; `None`: the daemon's.
+    pub group: Option<String>,
+    /// Its permissions, never any for others than owner and group.
+    pub mode: u32,
+}
+
+impl Control {
+    /// Permissions as they are written. Whoever may not write may not connect, so there is nothing between.
+    pub(super) const MODES: [(&'static str, u32); 2] = [("0660", 0o660), ("0600", 0o600)];
 }
 
 impl Default for Control {
     fn default() -> Self {
         Self {
             socket: super::DEFAULT_SOCKET.into(),
+            group: None,
+            mode: 0o660,
         }
     }
 }

@@ -100,6 +100,22 @@ pub(super) fn duration<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<
     }
 }
 
+/// The name of a group. Whether there is one is asked where the file is used.
+pub(super) fn group<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<String> {
+    let expected = "the name of a group such as \"adm\"";
+    let token = value.token(reader, expected)?;
+    // What useradd(8) takes; numbers alone would be read as an identifier elsewhere.
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let text = token.text;
+    let good = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(fits)
+        && text.len() <= 32;
+    if !good {
+        reader.push(token.error(format!("bad group {}: expected {expected}", token.quoted())));
+    }
+    good.then(|| text.to_owned())
+}
+
 /// An absolute path fit for a Unix socket.
 pub(super) fn socket_path<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<PathBuf> {
     let expected = "an absolute path such as \"/run/forwarder.sock\"";

@@ -81,7 +81,7 @@ pub(super) const TIMEOUTS: Schema = Schema {
 pub(super) const CONTROL: Schema = Schema {
     key: "control",
     header: "[control]",
-    keys: &["socket"],
+    keys: &["socket", "group", "mode"],
 };
 
 pub(super) const METRICS: Schema = Schema {

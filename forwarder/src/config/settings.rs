@@ -102,10 +102,22 @@ fn read_timeouts<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>) -> Timeouts
 }
 
 fn read_control<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>) -> Control {
-    let section = Section::single(reader, root, &schema::CONTROL);
-    let given = section.and_then(|section| section.get("socket"));
-    let socket = given.and_then(|value| scalar::socket_path(reader, value));
-    socket.map_or_else(Control::default, |socket| Control { socket })
+    let mut control = Control::default();
+    let Some(section) = Section::single(reader, root, &schema::CONTROL) else {
+        return control;
+    };
+    let socket = section
+        .get("socket")
+        .and_then(|value| scalar::socket_path(reader, value));
+    control.socket = socket.unwrap_or(control.socket);
+    control.group = section
+        .get("group")
+        .and_then(|value| scalar::group(reader, value));
+    let mode = section
+        .get("mode")
+        .and_then(|value| scalar::word_value(reader, value, &Control::MODES));
+    control.mode = mode.unwrap_or(control.mode);
+    control
 }
 
 fn read_log<'a>(reader: &mut Reader<'a>, root: &'a DeTable<'a>) -> Log {

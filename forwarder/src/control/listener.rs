@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,8 @@ use nix::sys::socket::{
 };
 
 use super::ControlError;
+use crate::config::Control;
 
-/// The owner and the group; a group is given access by changing the socket's.
-const MODE: u32 = 0o660;
 const BACKLOG: i32 = 64;
 
 /// A bound socket, removed when this is dropped.
@@ -28,14 +27,16 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes `path`, replacing a socket nobody listens on any more.
+    /// Takes the socket, replacing one nobody listens on any more.
     ///
     /// # Errors
-    /// Another daemon uses it, something else is there, or the directory may not be written to.
-    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+    /// Another daemon uses it, something else is there, the directory may not be written to, or there is no such group.
+    pub fn bind(control: &Control) -> Result<Self, ControlError> {
+        let path = control.socket.as_path();
+        let group = control.group.as_deref().map(group).transpose()?;
         let lock = lock(path)?;
         remove_stale(path)?;
-        let socket = open(path).map_err(|error| refusal(path, error))?;
+        let socket = open(path, group, control.mode).map_err(|error| refusal(path, error))?;
         Ok(Self {
             socket,
             path: path.to_owned(),
@@ -95,9 +96,19 @@ fn remove_stale(path: &Path) -> Result<(), ControlError> {
     }
 }
 
+/// The number of a group. From the file itself: the C library's look-up wants modules that a static binary does not have.
+fn group(name: &str) -> Result<u32, ControlError> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    number.ok_or_else(|| ControlError::NoGroup(name.to_owned()))
+}
+
 /// The umask belongs to the whole process, so it is not touched: between `bind` and `listen` nobody can
-/// connect, and that is when the mode is set.
-fn open(path: &Path) -> io::Result<UnixListener> {
+/// connect, and that is when group and mode are set.
+fn open(path: &Path, group: Option<u32>, mode: u32) -> io::Result<UnixListener> {
     let socket: OwnedFd = socket(
         AddressFamily::Unix,
         SockType::Stream,
@@ -110,7 +121,10 @@ fn open(path: &Path) -> io::Result<UnixListener> {
         &UnixAddr::new(path).map_err(from_errno)?,
     )
     .map_err(from_errno)?;
-    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    if group.is_some() {
+        chown(path, None, group)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
     listen(&socket, Backlog::new(BACKLOG).map_err(from_errno)?).map_err(from_errno)?;
     Ok(socket.into())
 }

@@ -98,6 +98,10 @@ pub enum ControlError {
     InUse(PathBuf),
     #[error("{} exists and is not a socket: remove it, or configure another socket", .0.display())]
     NotASocket(PathBuf),
+    #[error(
+        "there is no group `{0}` on this host: make it with `groupadd --system {0}`, or name another one in `[control]`"
+    )]
+    NoGroup(String),
     #[error("cannot use the socket {}: {error}; its directory must exist and be writable", path.display())]
     Io { path: PathBuf, error: io::Error },
     #[error("the forwarder on {} did not answer in time: see its log", .0.display())]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::ops::ControlFlow;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::server::{Held, Sink, Source, serve};
 use super::{CaptureGrant, CaptureQuery, ControlError, FlowQuery, Listener, Request, client};
+use crate::config::Control;
 use crate::explain::ExplainQuery;
 use crate::report::{DropReport, Explanation, FlowReport, RuleReport, Status};
 
@@ -97,7 +98,7 @@ struct Daemon {
 impl Daemon {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&directory.path().join("sock")).unwrap();
+        let listener = Listener::bind(&at(&directory.path().join("sock"))).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -253,6 +254,44 @@ fn clients_that_say_nothing_do_not_keep_others_out() {
     drop(idle);
 }
 
+/// A socket with the default's permissions.
+fn at(path: &Path) -> Control {
+    Control {
+        socket: path.to_owned(),
+        ..Control::default()
+    }
+}
+
+#[test]
+fn the_socket_is_the_groups_that_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    // The one group that every user may give files to is his own.
+    let own = fs::metadata(directory.path()).unwrap().gid();
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let suffix = format!(":{own}:");
+    let line = groups.lines().find(|line| line.contains(&suffix)).unwrap();
+    let name = line.split(':').next().unwrap();
+    let control = Control {
+        group: Some(name.to_owned()),
+        mode: 0o600,
+        ..at(&directory.path().join("sock"))
+    };
+    let _listener = Listener::bind(&control).unwrap();
+    let metadata = fs::metadata(&control.socket).unwrap();
+    assert_eq!(
+        (metadata.gid(), metadata.permissions().mode() & 0o777),
+        (own, 0o600)
+    );
+
+    let nobody = Control {
+        group: Some("no-such-group".to_owned()),
+        ..at(&directory.path().join("other"))
+    };
+    let error = Listener::bind(&nobody).unwrap_err().to_string();
+    assert!(error.contains("groupadd --system no-such-group"), "{error}");
+    assert!(!nobody.socket.exists());
+}
+
 #[test]
 fn the_socket_is_not_open_to_the_world() {
     let daemon = Daemon::start();
@@ -263,7 +302,7 @@ fn the_socket_is_not_open_to_the_world() {
 #[test]
 fn a_second_daemon_is_refused() {
     let daemon = Daemon::start();
-    let error = Listener::bind(&daemon.socket()).unwrap_err();
+    let error = Listener::bind(&at(&daemon.socket())).unwrap_err();
     assert!(matches!(error, ControlError::InUse(_)), "{error}");
     assert!(
         error
@@ -283,11 +322,14 @@ fn somebody_elses_socket_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sock");
     let other = UnixListener::bind(&path).unwrap();
-    assert!(matches!(Listener::bind(&path), Err(ControlError::InUse(_))));
+    assert!(matches!(
+        Listener::bind(&at(&path)),
+        Err(ControlError::InUse(_))
+    ));
     drop(other);
     // Now it is stale: the file is there and nobody listens.
     assert!(path.exists());
-    Listener::bind(&path).unwrap();
+    Listener::bind(&at(&path)).unwrap();
 }
 
 #[test]
@@ -296,7 +338,7 @@ fn a_file_is_not_replaced() {
     let path = directory.path().join("sock");
     fs::write(&path, "precious").unwrap();
     assert!(matches!(
-        Listener::bind(&path),
+        Listener::bind(&at(&path)),
         Err(ControlError::NotASocket(_))
     ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");

@@ -65,7 +65,7 @@ pub(super) async fn start(
 ) -> anyhow::Result<Started> {
     let network = Network::read(handle).await?;
     check_interfaces(&config, &network)?;
-    let control = Listener::bind(&config.control.socket)?;
+    let control = Listener::bind(&config.control)?;
     let metrics = config
         .metrics
         .map(|metrics| metrics::Listener::bind(metrics.listen));

@@ -170,7 +170,7 @@ pub(super) fn unpin_link(path: &Path) -> io::Result<()> {
 /// the one that process 1 is in.
 fn namespace() -> anyhow::Result<Option<u64>> {
     let own = fs::metadata("/proc/self/ns/net")?.ino();
-    if fs::metadata("/proc/1/ns/net").is_ok_and(|first| first.ino() == own) {
+    if is_first() {
         return Ok(None);
     }
     let probe = socket(
@@ -180,6 +180,14 @@ fn namespace() -> anyhow::Result<Option<u64>> {
         None,
     )?;
     Ok(Some(cookie(&probe).unwrap_or(own)))
+}
+
+/// Whether this is the namespace of process 1. `/proc/1/ns/net` is hidden from a service that has fewer capabilities
+/// than process 1; any file in `/proc/1/net` is not, and each namespace has files of its own there.
+fn is_first() -> bool {
+    let number =
+        |process: &str| fs::metadata(format!("/proc/{process}/net/dev")).map(|file| file.ino());
+    matches!((number("1"), number("self")), (Ok(first), Ok(own)) if first == own)
 }
 
 fn cookie(socket: &impl std::os::fd::AsFd) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd as _;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// include/uapi/linux/sockios.h
-const SIOCETHTOOL: libc::c_ulong = 0x8946;
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
 /// include/uapi/linux/ethtool.h
 const ETHTOOL_GDRVINFO: u32 = 3;
 /// `ETHTOOL_BUSINFO_LEN` and its siblings: every string in `struct ethtool_drvinfo` has this length.

@@ -107,3 +107,20 @@ fn a_socket_path_fits_the_kernel() {
         &message,
     );
 }
+
+#[rstest]
+#[case::group(
+    "group = \"«no such»\"",
+    "bad group `no such`: expected the name of a group such as \"adm\""
+)]
+#[case::number(
+    "group = \"«27»\"",
+    "bad group `27`: expected the name of a group such as \"adm\""
+)]
+#[case::world(
+    "mode = \"«0666»\"",
+    "bad mode `0666`: expected `0660` or `0600`; did you mean `0660`?"
+)]
+fn access_to_the_socket(#[case] line: &str, #[case] expected: &str) {
+    assert_problem(&with_tables(&format!("[control]\n{line}\n")), expected);
+}
