@@ -28,6 +28,7 @@ pub mod mss;
 pub mod network;
 pub mod parse;
 pub mod port;
+pub mod query;
 pub mod reason;
 pub mod rewrite;
 pub mod rule;
@@ -39,4 +40,4 @@ pub mod tcp;
 /// Version of the map layouts. Pinned maps live in a directory named after it, so that a build never
 /// reads maps that another layout wrote. Raise it whenever a type in this crate that is stored in a map
 /// changes size, offset or meaning.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;

@@ -125,6 +125,18 @@ reasons! {
         "The kernel could not make the packet writable or hand it to the slow path; it is out of memory.";
     Shadow = "shadow", Pass,
         "A packet of a rule, or from an interface, whose mode is `shadow`; it was counted, and the kernel has it.";
+    QueryAnswered = "query-answered", Drop,
+        "A query for an original destination, which was made its answer and sent back.";
+    QueryUnknown = "query-unknown", Drop,
+        "A query for an original destination about a connection that is no flow of ours; answered with \"not found\".";
+    QueryStranger = "query-stranger", Drop,
+        "A query for an original destination from an address that `[original-destination]` does not name in `proxies`.";
+    QueryMalformed = "query-malformed", Drop,
+        "A datagram of a proxy's to the port for queries that is no query: length, magic, version or flags.";
+    QuerySecret = "query-secret", Drop,
+        "A query for an original destination with another secret than `[original-destination]` has.";
+    QueryForeign = "query-foreign", Drop,
+        "A query of a proxy's about a connection that is not its own: the query's destination is not its sender.";
 }
 
 impl Reason {

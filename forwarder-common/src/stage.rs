@@ -23,11 +23,13 @@ pub enum Stage {
     Fragment,
     /// Turns a packet that is not sent on into a message to its sender.
     Answer,
+    /// Answers a proxy's query for an original destination. IPv4 only.
+    Query,
 }
 
 impl Stage {
     /// All of them, in the order of their numbers, with the names that programs have.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Main, "main"),
         (Self::Open, "open"),
         (Self::Reserve, "reserve"),
@@ -35,6 +37,7 @@ impl Stage {
         (Self::Error, "error"),
         (Self::Fragment, "fragment"),
         (Self::Answer, "answer"),
+        (Self::Query, "query"),
     ];
 
     /// Its place in the table of programs: stages in order, IPv4 before IPv6.

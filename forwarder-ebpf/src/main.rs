@@ -29,6 +29,7 @@ mod open;
 mod pipeline;
 mod plan;
 mod prompt;
+mod query;
 mod reserve;
 mod route;
 mod rules;

@@ -19,7 +19,7 @@ use forwarder_common::{
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     entries::Entries,
-    flow::{FlowEntry, FlowKey},
+    flow::{FlowEntry, FlowKey, Rewrite},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
     half_open::HalfOpen,
     last::LastPacket,
@@ -27,6 +27,7 @@ use forwarder_common::{
     mss,
     network::Part,
     parse::Facts,
+    query::{IDENT, QuerySettings},
     reason::Reason,
     rule::{
         Backend, ClientKey, ListenerKey, MAX_SHAPES, MasqueradeKey, NAME_LENGTH, OutboundKey,
@@ -280,6 +281,14 @@ pub static TC_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT
 #[map]
 pub static EGRESS_STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::COUNT, 0);
 
+/// What is said of queries for original destinations.
+#[map]
+pub static QUERIES: Array<QuerySettings> = Array::with_max_entries(1, 0);
+
+/// Who may ask: addresses as they stand in a packet.
+#[map]
+pub static PROXIES: HashMap<u32, u32> = HashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+
 /// What `forwarder capture` wants. Only the programs of [`crate::capture`] read it.
 #[map]
 pub static CAPTURE: Array<Order> = Array::with_max_entries(1, 0);
@@ -308,6 +317,10 @@ pub struct Scratch {
     pub forgotten: u32,
     /// Which part of its datagram a fragment is.
     pub fragment: Part,
+    /// What becomes of the replies of a connection that is asked about.
+    pub known: Rewrite<V4>,
+    /// A client's address as text, for [`Stage::Query`].
+    pub ident: [u8; IDENT],
     /// A packet's TCP options.
     pub options: [u8; mss::OPTIONS],
     /// `bpf_jiffies64` when this CPU last said something in words.

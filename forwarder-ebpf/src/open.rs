@@ -18,7 +18,7 @@ use crate::{
     clients,
     hook::Hook,
     maps::{self, Family, SETTINGS},
-    pipeline, plan,
+    pipeline, plan, query,
     route::{self, Resolved},
     rules::{self, Scope},
     shadow, source, stranger,
@@ -45,6 +45,9 @@ pub fn run<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     let entries = maps::entries::<A>()?;
     entries.from = packet.key;
     entries.shadow = 0;
+    if let Some(exit) = query::claim(hook, &scratch.facts, &entries.from) {
+        return Err(exit);
+    }
     let settings = SETTINGS.get();
     let (facts, fib) = (&scratch.facts, &mut scratch.fib);
     let opened = match admitting_rule(hook, facts, settings, entries) {

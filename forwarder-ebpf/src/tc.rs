@@ -10,7 +10,7 @@ use forwarder_common::{
 use crate::{
     account, answer, clamp, error, fragment, front,
     maps::DEVICES,
-    open, pipeline, reserve,
+    open, pipeline, query, reserve,
     skb::{self, HEADERS, QUOTE, SkbFrame},
 };
 
@@ -93,6 +93,7 @@ stage!(tc_error_v4, false, QUOTE, V4, error::run::<_, V4>);
 stage!(tc_error_v6, false, QUOTE, V6, error::run::<_, V6>);
 stage!(tc_fragment_v4, false, HEADERS, V4, fragment::run::<_, V4>);
 stage!(tc_fragment_v6, false, HEADERS, V6, fragment::run::<_, V6>);
+stage!(tc_query_v4, false, QUOTE, V4, query::run::<_>);
 stage!(tc_answer_v4, false, QUOTE, V4, answer::run::<_, V4>);
 stage!(tc_answer_v6, false, QUOTE, V6, answer::run::<_, V6>);
 stage!(egress_open_v4, true, HEADERS, V4, open::run::<_, V4>);

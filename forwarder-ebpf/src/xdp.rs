@@ -30,7 +30,7 @@ use crate::{
     front,
     hook::Hook,
     maps::{self, CLOCK, DEVICES, Family, VLANS, XDP_STAGES},
-    open, pipeline, reserve,
+    open, pipeline, query, reserve,
     window::Window,
 };
 
@@ -93,6 +93,7 @@ stage!(xdp_error_v4, V4, error::run::<_, V4>);
 stage!(xdp_error_v6, V6, error::run::<_, V6>);
 stage!(xdp_fragment_v4, V4, fragment::run::<_, V4>);
 stage!(xdp_fragment_v6, V6, fragment::run::<_, V6>);
+stage!(xdp_query_v4, V4, query::run::<_>);
 stage!(xdp_answer_v4, V4, answer::run::<_, V4>);
 stage!(xdp_answer_v6, V6, answer::run::<_, V6>);
 

@@ -20,6 +20,7 @@ mod metrics;
 mod model;
 mod model_rules;
 mod model_settings;
+mod original;
 mod output;
 mod ports;
 mod prefix;
@@ -36,7 +37,6 @@ mod syntax;
 mod targets;
 mod token;
 mod tree;
-mod unsupported;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,9 @@ pub use model::{
     Source,
 };
 pub use model_rules::{Filtering, Masquerade, MssClamp, OnChange, Output, Rule, Target};
-pub use model_settings::{Control, Format, Level, Limits, Log, Metrics, Timeouts};
+pub use model_settings::{
+    Control, Format, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
+};
 pub use span::{Origin, Span};
 
 /// Where the daemon looks when no file is named.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::errors::ConfigErrors;
 use super::model_rules::{Masquerade, Output, Rule};
-use super::model_settings::{Control, Limits, Log, Metrics, Timeouts};
+use super::model_settings::{Control, Limits, Log, Metrics, OriginalDestination, Timeouts};
 use super::span::{Origin, Span};
 
 /// One configuration, without contradictions.
@@ -28,6 +28,8 @@ pub struct Config {
     pub control: Control,
     /// Where metrics are to be had; `None`: nowhere.
     pub metrics: Option<Metrics>,
+    /// Who may ask where a connection was going; `None`: nobody.
+    pub original_destination: Option<OriginalDestination>,
     /// What the daemon writes.
     pub log: Log,
     /// What this was made from, for [`Config::error_at`].

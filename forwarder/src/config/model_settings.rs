@@ -1,6 +1,6 @@
 //! The validated settings that are no rules: limits, timeouts, control socket, metrics, log.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -96,6 +96,17 @@ impl Default for Control {
 pub struct Metrics {
     /// The address to listen on; the port is not 0.
     pub listen: SocketAddr,
+}
+
+/// Who may ask where a connection was going before it was translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginalDestination {
+    /// At least one.
+    pub proxies: Vec<Ipv4Addr>,
+    /// The UDP port that they ask at.
+    pub port: u16,
+    /// What every query must have; clear text.
+    pub secret: u32,
 }
 
 /// What the daemon writes.

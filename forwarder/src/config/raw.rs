@@ -2,7 +2,6 @@
 
 use toml::de::DeTable;
 
-use super::errors::Diagnostic;
 use super::interface::RawInterface;
 use super::masquerade::RawMasquerade;
 use super::model::Config;
@@ -13,7 +12,6 @@ use super::settings::RawSettings;
 use super::span::Origin;
 use super::suggest::nearest;
 use super::tree::{self, Reader, Section};
-use super::unsupported;
 
 /// Everything that could be read.
 #[derive(Debug)]
@@ -84,6 +82,7 @@ impl RawConfig {
             timeouts: self.settings.timeouts,
             control: self.settings.control,
             metrics: self.settings.metrics,
+            original_destination: self.settings.original_destination,
             log: self.settings.log,
             origin: origin.clone(),
         })
@@ -104,10 +103,7 @@ fn read_top_level(reader: &mut Reader, root: &DeTable) -> Mentions {
         let meant = nearest(text, known.iter().copied()).unwrap_or(text);
         mentions.interface |= meant == "interface";
         mentions.rules |= matches!(meant, "forward" | "masquerade" | "output");
-        if let Some((_, header)) = unsupported::TABLES.iter().find(|(table, _)| *table == text) {
-            let message = format!("`{header}` is not supported by this version yet");
-            reader.push(Diagnostic::at(key.span().into(), message).help("take it out"));
-        } else if !known.contains(&text) {
+        if !known.contains(&text) {
             reader.push(tree::unknown_key(key, &known, ""));
         }
     }

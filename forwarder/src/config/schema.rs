@@ -96,8 +96,14 @@ pub(super) const LOG: Schema = Schema {
     keys: &["level", "format"],
 };
 
+pub(super) const ORIGINAL: Schema = Schema {
+    key: "original-destination",
+    header: "[original-destination]",
+    keys: &["proxies", "port", "secret", "udp", "tcp"],
+};
+
 /// All tables that are read.
-pub(super) const TABLES: [&Schema; 9] = [
+pub(super) const TABLES: [&Schema; 10] = [
     &INTERFACE,
     &FORWARD,
     &MASQUERADE,
@@ -107,6 +113,7 @@ pub(super) const TABLES: [&Schema; 9] = [
     &CONTROL,
     &METRICS,
     &LOG,
+    &ORIGINAL,
 ];
 
 /// The tables in which `key` would be right.

@@ -1,4 +1,4 @@
-//! `[limits]`, `[timeouts]`, `[control]` and `[log]`; `[metrics]` has a file of its own.
+//! `[limits]`, `[timeouts]`, `[control]` and `[log]`; `[metrics]` and `[original-destination]` have files of their own.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,7 +7,10 @@ use toml::de::DeTable;
 
 use super::metrics;
 use super::model::PortRange;
-use super::model_settings::{Control, Format, Level, Limits, Log, Metrics, Timeouts};
+use super::model_settings::{
+    Control, Format, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
+};
+use super::original;
 use super::ports;
 use super::scalar;
 use super::schema;
@@ -26,6 +29,7 @@ pub(super) struct RawSettings {
     pub timeouts: Timeouts,
     pub control: Control,
     pub metrics: Option<Metrics>,
+    pub original_destination: Option<OriginalDestination>,
     pub log: Log,
 }
 
@@ -42,6 +46,7 @@ impl RawSettings {
             timeouts: read_timeouts(reader, root),
             control: read_control(reader, root),
             metrics: metrics::read(reader, root),
+            original_destination: original::read(reader, root),
             log: read_log(reader, root),
         }
     }

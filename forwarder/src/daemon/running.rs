@@ -240,6 +240,9 @@ impl State {
         self.datapath.set_addresses(&network.addresses)?;
         self.forget_addresses(&network)?;
         start::set_source_ports(&mut self.datapath, &self.config.limits)?;
+        let own = network.addresses.iter().map(|one| one.address);
+        self.datapath
+            .set_queries(self.config.original_destination.as_ref(), own)?;
         let index = |name: &str| network.link(name).map(|link| link.index);
         let in_force = self
             .datapath

@@ -50,6 +50,18 @@ impl<A: Family> FamilyTables<A> {
         self.set_bits(bits)
     }
 
+    /// The same for queries from `proxies`, whomever they are sent to, and for those of others to `own` addresses.
+    pub(super) fn concern_queries(&mut self, proxies: &[A], own: &[A]) -> anyhow::Result<()> {
+        let mut bits = Bits::default();
+        for proxy in proxies {
+            bits.add(End::Source, *proxy);
+        }
+        for address in own {
+            bits.add(End::Destination, *address);
+        }
+        self.set_bits(bits)
+    }
+
     /// The same for packets of every flow that there is: it may be of a rule that is no more.
     pub(super) fn concern_flows(&mut self) -> anyhow::Result<()> {
         let mut bits = Bits::default();

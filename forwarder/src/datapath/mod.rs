@@ -30,6 +30,7 @@ pub mod others;
 mod pins;
 mod programs;
 mod prompt;
+mod queries;
 mod room;
 mod rules;
 mod shadow;

@@ -83,6 +83,8 @@ pub struct Datapath {
 
 /// Maps that outlive the daemon: all but scratch space.
 const PINNED: &[&str] = &[
+    "QUERIES",
+    "PROXIES",
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",

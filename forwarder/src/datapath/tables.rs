@@ -22,6 +22,7 @@ use forwarder_common::{
     stats::{RuleTraffic, ShadowKey, ShadowTraffic},
 };
 
+use super::queries::Queries;
 use super::{
     Sizes,
     batch::Batch,
@@ -44,6 +45,7 @@ pub(super) struct Tables {
     pub(super) half_open: HalfOpenFlows,
     pub(super) shapes: Array<MapData, Shape>,
     pub(super) devices: HashMap<MapData, u32, Device>,
+    pub(super) queries: Queries,
     pub(super) vlans: HashMap<MapData, VlanKey, u32>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) cache_state: Array<MapData, CacheState>,
@@ -93,6 +95,10 @@ impl Tables {
             shapes: take(ebpf, "SHAPES")?,
             devices: take(ebpf, "DEVICES")?,
             vlans: take(ebpf, "VLANS")?,
+            queries: Queries {
+                settings: take(ebpf, "QUERIES")?,
+                proxies: take(ebpf, "PROXIES")?,
+            },
             settings: take(ebpf, ".bss.settings")?,
             cache_state: take(ebpf, ".bss.cache_state")?,
             rule_names: take(ebpf, "RULE_NAMES")?,

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Tables that are those in force.
-const SHARED: [&str; 3] = ["SHAPES", "DEVICES", "VLANS"];
+const SHARED: [&str; 5] = ["SHAPES", "DEVICES", "VLANS", "QUERIES", "PROXIES"];
 /// The same, of which each family has one. Nothing a program does writes to them.
 const SHARED_EACH: [&str; 6] = [
     "LISTENERS",

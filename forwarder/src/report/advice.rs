@@ -76,6 +76,20 @@ pub fn advice(reason: Reason) -> &'static str {
         R::Raced => "Nothing.",
         R::StageMissing => "See with `forwarder status` whether the daemon runs; start it again.",
         R::SlowPathFailed => "See `free -m` and `dmesg`.",
+        R::QueryAnswered => "Nothing; it works.",
+        R::QueryUnknown => {
+            "A few are connections that have just ended; many come from a proxy that other hosts reach past this one."
+        }
+        R::QueryStranger => {
+            "Add the last packet's source to `proxies` if it is a proxy of yours; else let no one else reach that port."
+        }
+        R::QueryMalformed => "See what sends them; smtp-gated asks with `mode remote-udp`.",
+        R::QuerySecret => {
+            "Set `remote_udp_secret` of smtp-gated and `secret` here to the same number."
+        }
+        R::QueryForeign => {
+            "The proxy asks by another address than the one that its connections come in by; give it one of them."
+        }
         R::Shadow => {
             "See `forwarder rules` for what would have become of them; take `mode = \"shadow\"` out to have it so."
         }

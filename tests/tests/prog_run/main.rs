@@ -27,6 +27,7 @@ mod mss;
 mod outbound;
 mod output;
 mod ports;
+mod query;
 mod record;
 mod refused;
 mod reload;

@@ -8,7 +8,7 @@ const SOCKET: &str = "an absolute path such as \"/run/forwarder.sock\"";
 const DURATION: &str = "expected a duration such as \"30s\", \"4m\" or \"5d\"";
 const METRICS: &str =
     "expected an address and a port from 1 to 65535 such as \"127.0.0.1:9469\" or \"[::1]:9469\"";
-const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control`, `metrics` or `log`";
+const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control`, `metrics`, `log` or `original-destination`";
 
 #[rstest]
 #[case::flows_zero(
@@ -89,9 +89,25 @@ const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, 
     "[metrics]\n«lisen» = \"127.0.0.1:9469\"",
     "unknown key `lisen` in `[metrics]`: expected `listen`; did you mean `listen`?"
 )]
-#[case::original(
-    "[«original-destination»]\n",
-    "`[original-destination]` is not supported by this version yet; take it out"
+#[case::original_empty(
+    "«[original-destination]»\n",
+    "`[original-destination]` without `proxies`: expected one"
+)]
+#[case::original_v6(
+    "[original-destination]\nproxies = [\"«2001:db8::9»\"]",
+    "bad proxy `2001:db8::9`: expected an IPv4 address, since the protocol has no others"
+)]
+#[case::original_secret(
+    "[original-destination]\nproxies = \"192.0.2.9\"\nsecret = «0x1_0000_0000»",
+    "`secret` out of range, `0x1_0000_0000`: expected an integer from 0 to 4294967295"
+)]
+#[case::original_nothing(
+    "[original-destination]\nproxies = \"192.0.2.9\"\nudp = «false»",
+    "`udp = false` leaves nothing that answers; take it out"
+)]
+#[case::original_tcp(
+    "[original-destination]\nproxies = \"192.0.2.9\"\ntcp = «true»",
+    "`tcp = true` is not supported by this version yet; take it out"
 )]
 fn bad(#[case] lines: &str, #[case] message: impl AsRef<str>) {
     assert_problem(&with_tables(lines), message.as_ref());
