@@ -23,6 +23,7 @@ pub mod frame;
 pub mod half_open;
 pub mod icmp;
 pub mod last;
+pub mod layout;
 pub mod mapping;
 pub mod mss;
 pub mod network;

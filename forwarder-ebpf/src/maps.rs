@@ -23,6 +23,7 @@ use forwarder_common::{
     fragment::{Datagram, FragmentKey, Held, HeldKey},
     half_open::HalfOpen,
     last::LastPacket,
+    layout::Layouts,
     mapping::{Mapping, MappingKey},
     mss,
     network::Part,
@@ -240,6 +241,10 @@ pub static CACHE_STATE: Global<CacheState> = Global::zeroed();
 #[map]
 pub static RULE_NAMES: HashMap<u32, [u8; NAME_LENGTH]> =
     HashMap::with_max_entries(1 << 17, BPF_F_NO_PREALLOC);
+
+/// Whether another version can go on with these maps. The programs do not read it.
+#[map]
+pub static LAYOUTS: Array<Layouts> = Array::with_max_entries(1, 0);
 
 /// What becomes of a rule's flows when it changes, by slot. The programs do not read it either.
 #[map]

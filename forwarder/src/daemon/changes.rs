@@ -8,6 +8,7 @@ use super::running::State;
 use crate::{
     config::Source,
     datapath::{Clock, Flow, InForce, RuleSet, Surroundings},
+    fault::{self, Step},
     network::{self, Network},
     report::counted,
 };
@@ -16,6 +17,7 @@ impl State {
     /// Does with every flow that the rules `in_force` would not make as it is what its rule says. Tells what that was,
     /// if there were any.
     pub(super) fn change_flows(&mut self, in_force: &InForce) -> anyhow::Result<Option<String>> {
+        fault::at(Step::Flows)?;
         let clock = self.datapath.clock(self.hz)?;
         let network = &self.network;
         let names = self.config.interfaces.iter().map(|one| &one.name);

@@ -11,6 +11,7 @@ use super::{running::State, start};
 use crate::{
     config::Mode,
     datapath::{Attached, Clock, Flow, Link, Occupant, RuleSet, Wanted},
+    fault::{self, Step},
     network::{self, Network},
     report::Hook,
 };
@@ -119,7 +120,11 @@ impl State {
                 {
                     before.clone()
                 }
-                _ => self.serve(link, mode, egress)?,
+                _ => {
+                    let served = self.serve(link, mode, egress)?;
+                    fault::at(Step::Attach)?;
+                    served
+                }
             };
             links.push(link.clone());
             attached.insert(name, served);

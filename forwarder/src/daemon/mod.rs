@@ -189,12 +189,21 @@ pub fn detach() -> anyhow::Result<String> {
     privileges::require()?;
     let _instance = start::claim()?;
     let pins = Pins::here()?;
-    if !pins.exist() {
+    let mut there = pins.others()?;
+    there.extend(pins.exist().then(|| pins.clone()));
+    if there.is_empty() {
         return Ok("nothing to detach: no forwarder has left anything here".to_owned());
     }
-    let count = start::take_back(&pins)?;
+    let mut count = 0;
+    for pins in &there {
+        count += start::take_back(pins)?;
+    }
     Ok(format!(
         "detached: {count} pins under {} removed, no packet is translated any more",
-        pins.directory().display()
+        there
+            .iter()
+            .map(|pins| pins.directory().display().to_string())
+            .collect::<Vec<_>>()
+            .join(" and ")
     ))
 }

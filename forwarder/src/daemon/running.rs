@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    datapath::{Attached, Clock, Datapath, InForce, RuleSet, Swept, Views, Words},
+    datapath::{Attached, Clock, Datapath, Handover, InForce, RuleSet, Swept, Views, Words},
     fault::{self, Step},
     network::{Change, Network},
     report::counted,
@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) network: Network,
     /// By interface name.
     pub(super) attached: BTreeMap<String, Attached>,
+    /// What other versions have left, until it is removed.
+    pub(super) handover: Option<Handover>,
     /// Whether another's XDP program is to make room for ours.
     pub(super) replace: bool,
     /// Whether somebody captures packets.
@@ -100,6 +102,7 @@ impl Running {
                 datapath,
                 network: Network::default(),
                 attached: BTreeMap::new(),
+                handover: None,
                 replace: options.replace,
                 capturing: false,
                 leaving: BTreeMap::new(),
@@ -248,6 +251,7 @@ impl State {
             .datapath
             .set_rules(RuleSet::from(&*self.config), index)?;
         self.datapath.bump_generation()?;
+        fault::at(Step::Rules)?;
         self.network = network;
         self.attach()?;
         Ok(in_force)
@@ -273,6 +277,9 @@ impl State {
 
     fn sweep(&mut self, clock: &Clock) -> anyhow::Result<Swept> {
         fault::at(Step::Sweep)?;
+        if let Some(handover) = self.handover.take() {
+            handover.finish()?;
+        }
         self.end_drained(clock)?;
         let swept = self.datapath.sweep(clock, &self.config.timeouts)?;
         self.let_go()?;

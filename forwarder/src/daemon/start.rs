@@ -18,7 +18,8 @@ use super::{RunOptions, running::Running};
 use crate::{
     config::{Config, Limits, Mode, Rule},
     control::Listener,
-    datapath::{Datapath, Link, Needs, Pins, RuleSet, Sizes, detach_all},
+    datapath::{Datapath, Handover, Link, Needs, Pins, RuleSet, Sizes, detach_all},
+    fault::{self, Step},
     metrics,
     network::{self, Network},
     report::counted,
@@ -71,6 +72,7 @@ pub(super) async fn start(
         .map(|metrics| metrics::Listener::bind(metrics.listen));
     let metrics = metrics.transpose()?;
     let pins = Pins::here()?;
+    let handover = Handover::begin(&pins, options.replace)?;
     let adopted = pins.exist();
     pins.create()?;
     match pins.sweep() {
@@ -81,7 +83,7 @@ pub(super) async fn start(
         ),
         Err(error) => warn!("cannot look for pins of namespaces that are gone: {error:#}"),
     }
-    match fill(config, options, network, pins.clone()) {
+    match fill(config, options, network, (pins.clone(), handover)) {
         Ok(running) => {
             let how = if adopted {
                 "adopted what was running"
@@ -120,7 +122,7 @@ fn fill(
     config: Config,
     options: RunOptions,
     network: Network,
-    pins: Pins,
+    (pins, handover): (Pins, Handover),
 ) -> anyhow::Result<Running> {
     let wanted = sizes(&config.limits);
     let needs = Needs::of(RuleSet::from(&config))?;
@@ -133,6 +135,8 @@ fn fill(
             datapath.sizes().rules
         );
     }
+    fault::at(Step::Load)?;
+    handover.take_links()?;
     let clock = datapath.calibrate()?;
     let mut settings = datapath.settings()?;
     settings.loopback_forwarding |=
@@ -141,6 +145,7 @@ fn fill(
     datapath.set_settings(settings)?;
     let running = Running::new(config, options, datapath, clock);
     warn_of_local_ports(&running.state().config.rules);
+    running.state().handover = Some(handover);
     running.apply_first(network)?;
     Ok(running)
 }

@@ -28,6 +28,7 @@ use super::{
     view::{View, Views},
     words::Words,
 };
+use crate::fault;
 
 /// The object that build.rs compiled from `forwarder-ebpf`.
 pub(super) static OBJECT: &[u8] =
@@ -83,8 +84,7 @@ pub struct Datapath {
 
 /// Maps that outlive the daemon: all but scratch space.
 const PINNED: &[&str] = &[
-    "QUERIES",
-    "PROXIES",
+    "LAYOUTS",
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",
@@ -120,7 +120,7 @@ const PINNED_EACH: &[&str] = &[
 ];
 
 /// Every map that is pinned.
-fn pinned() -> impl Iterator<Item = String> {
+pub(super) fn pinned() -> impl Iterator<Item = String> {
     let each = |name: &&str| [V4::SUFFIX, V6::SUFFIX].map(|suffix| format!("{name}_{suffix}"));
     PINNED
         .iter()
@@ -174,6 +174,7 @@ impl Datapath {
         tables.v6.concern_flows()?;
         tables.half_open.limit::<V4>(sizes.half_open.into());
         tables.half_open.limit::<V6>(sizes.half_open.into());
+        tables.layouts.set(0, fault::layouts(), 0)?;
         let has = tables.v4.has(cpus).and(tables.v6.has(cpus));
         let sizes = tables.sizes(has, sizes);
         let names = tables.names()?;

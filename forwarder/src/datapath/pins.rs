@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use forwarder_common::ABI;
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -17,6 +16,7 @@ use nix::{
 };
 
 use super::syscall;
+use crate::fault;
 
 /// The kernel's usual place for bpffs.
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
@@ -36,13 +36,17 @@ impl Pins {
     /// The namespace cannot be told.
     pub fn here() -> anyhow::Result<Self> {
         // bpffs takes no dots in names (kernel/bpf/inode.c, bpf_lookup).
-        let mut name = format!("v{ABI}");
+        let mut name = format!("v{}", fault::abi());
         if let Some(namespace) = namespace()? {
             name = format!("{name}-netns-{namespace}");
         }
         Ok(Self {
             directory: Path::new(BPFFS).join("forwarder").join(name),
         })
+    }
+
+    pub(super) fn at(directory: PathBuf) -> Self {
+        Self { directory }
     }
 
     /// Makes the directory, and mounts bpffs where it is missing.

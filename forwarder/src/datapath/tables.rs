@@ -13,6 +13,7 @@ use forwarder_common::{
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     flow::{FlowEntry, FlowKey},
+    layout::Layouts,
     mapping::{Mapping, MappingKey},
     rule::{
         Backend, ClientKey, ListenerKey, MasqueradeKey, NAME_LENGTH, OutboundKey, OwnAddress,
@@ -54,6 +55,7 @@ pub(super) struct Tables {
     pub(super) rule_traffic: PerCpuArray<MapData, RuleTraffic>,
     pub(super) rule_opened: PerCpuArray<MapData, u64>,
     pub(super) shadow: PerCpuHashMap<MapData, ShadowKey, ShadowTraffic>,
+    pub(super) layouts: Array<MapData, Layouts>,
     pub(super) clock: Array<MapData, [u64; 2]>,
     /// Rules that the statistics tables hold. `Array::len` tells the object's size, not a pinned map's.
     rules: u32,
@@ -106,6 +108,7 @@ impl Tables {
             rule_traffic: take(ebpf, "RULE_TRAFFIC")?,
             rule_opened: take(ebpf, "RULE_OPENED")?,
             shadow: take(ebpf, "SHADOW")?,
+            layouts: take(ebpf, "LAYOUTS")?,
             clock: take(ebpf, "CLOCK")?,
         })
     }
