@@ -1,7 +1,7 @@
 //! What the forwarder's kernel and userspace halves share.
 //!
 //! Two kinds of thing live here: the layouts of everything that crosses the kernel boundary in a BPF
-//! map ([`flow`], [`cache`], [`rule`], [`device`], [`settings`], [`stats`]), and every decision about a packet that
+//! map ([`flow`], [`cache`], [`event`], [`rule`], [`device`], [`settings`], [`stats`]), and every decision about a packet that
 //! needs no kernel helper ([`parse`], [`rewrite`], [`checksum`], [`port`], [`tcp`], [`reason`]). The
 //! second kind is written over the [`frame::Frame`] trait, so the very code that runs in XDP and TC is
 //! tested on the host.
@@ -17,6 +17,7 @@ pub mod concern;
 pub mod device;
 pub mod entries;
 pub mod ethernet;
+pub mod event;
 pub mod flow;
 pub mod fragment;
 pub mod frame;

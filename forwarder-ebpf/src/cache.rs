@@ -115,6 +115,17 @@ pub fn forget_all() {
     unsafe { epoch.write_volatile(value + 1 + u64::from(cpu)) };
 }
 
+/// Adds what this CPU has pending of the flow of `key` to its entry, which is about to be removed.
+#[inline(always)]
+pub fn settle_own<A: Family>(key: &FlowKey<A>, flow: &mut FlowEntry<A>) {
+    if let Some(set) = set(key)
+        && let Some(cached) = set.find(key)
+    {
+        cached.counted().settle(flow);
+        *cached = Cached::default();
+    }
+}
+
 /// Under what places serve now. Generation and epoch only ever rise, so no sum comes twice before one of them wraps.
 #[inline(always)]
 pub fn stamp(settings: &Settings) -> u32 {

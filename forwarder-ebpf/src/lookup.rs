@@ -1,6 +1,7 @@
 //! From a packet to its flow entry.
 
 use forwarder_common::{
+    event::{CLOSED, ESTABLISHED},
     flow::{EMIT, ENDED, FlowEntry, FlowKey, SHADOW},
     frame::Transport,
     parse::{Packet, TCP},
@@ -9,7 +10,7 @@ use forwarder_common::{
     tcp::Seen,
 };
 
-use crate::{cache, half_open, hook::Hook, maps::Family, reserve::IF_ABSENT, route};
+use crate::{cache, event, half_open, hook::Hook, maps::Family, reserve::IF_ABSENT, route};
 
 /// `E2BIG`: what inserting into a full table gives (kernel/bpf/hashtab.c).
 const FULL: i32 = -7;
@@ -86,7 +87,7 @@ fn is_ours<H: Hook, A: Family>(hook: &H, packet: &Packet<A>) -> bool {
 /// Whether `packet` begins anew on the tuple of a connection that has ended; the old flow is then gone, and
 /// the rules decide about the new one.
 #[inline(always)]
-fn reopens<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &FlowEntry<A>) -> bool {
+fn reopens<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &mut FlowEntry<A>) -> bool {
     let begins = packet.flags.opens() || flow.has(ENDED) && packet.transport != Transport::Tcp;
     if !begins || !flow.is_original() || !is_ours(hook, packet) {
         return false;
@@ -98,6 +99,13 @@ fn reopens<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &FlowEntry<A>
     };
     if !flow.has(ENDED) && !flow.seen.closing() && !reply_closing {
         return false;
+    }
+    if event::is_wanted(CLOSED)
+        && let Some(reply) = entry(&reply_key)
+    {
+        cache::settle_own(&packet.key, flow);
+        cache::settle_own(&reply_key, reply);
+        event::tell(CLOSED, &packet.key, flow, reply);
     }
     if packet.key.protocol == TCP && is_half_open(flow) {
         half_open::ended::<A>();
@@ -126,5 +134,8 @@ fn complete<H: Hook, A: Family>(hook: &H, packet: &Packet<A>, flow: &mut FlowEnt
         flow.seen = flow.seen.and(Seen::CONFIRMED);
         reply.seen = reply.seen.and(Seen::CONFIRMED);
         half_open::ended::<A>();
+        if event::is_wanted(ESTABLISHED) {
+            event::tell(ESTABLISHED, &packet.key, flow, reply);
+        }
     }
 }

@@ -18,6 +18,7 @@ mod capture;
 mod clamp;
 mod clients;
 mod error;
+mod event;
 mod fragment;
 mod front;
 mod half_open;

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::map,
     maps::{
         Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, PerfEventArray,
-        ProgramArray,
+        ProgramArray, RingBuf,
     },
 };
 use forwarder_common::{
@@ -19,6 +19,7 @@ use forwarder_common::{
     concern::ALL_WORDS,
     device::{Device, VlanKey},
     entries::Entries,
+    event,
     flow::{FlowEntry, FlowKey, Rewrite},
     fragment::{Datagram, FragmentKey, Held, HeldKey},
     half_open::HalfOpen,
@@ -271,6 +272,19 @@ pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COU
 /// The last packet that each [`Reason`] has ended. For each CPU, so that none is half one and half another.
 #[map]
 pub static LAST: PerCpuArray<LastPacket> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+
+/// Which kinds of [`event::FlowEvent`] userspace wants, as bits.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.event_kinds")]
+pub static EVENT_KINDS: Global<u32> = Global::zeroed();
+
+/// Events on their way to userspace. One ring for all CPUs, so that the events of a flow stay in order.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(event::RING, 0);
+
+/// Events that the ring had no room for.
+#[map]
+pub static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// `bpf_jiffies64` and `bpf_ktime_get_ns` as the `clock` program last read them.
 #[map]

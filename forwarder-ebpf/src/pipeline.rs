@@ -5,6 +5,7 @@
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use forwarder_common::{
+    event::ESTABLISHED,
     flow::FlowEntry,
     frame::Transport,
     network::Header,
@@ -12,10 +13,11 @@ use forwarder_common::{
     reason::{Reason, Verdict},
     rewrite::{self, Hop},
     stage::{Exit, Stage},
+    tcp::Seen,
 };
 
 use crate::{
-    account, cache,
+    account, cache, event,
     hook::Hook,
     last, lookup,
     maps::{self, Family, SETTINGS},
@@ -156,6 +158,14 @@ fn forward<H: Hook, A: Family>(hook: &mut H, link: &Link) -> Result<i32, Exit> {
     // Not with its first packet: many a flow has no second one, and a flood of such flows nothing else.
     if H::FAST && link.tag.is_none() && flow.packets_low != 0 && is_noted(&packet) {
         cache::note(hook, &packet, flow, stamp, now);
+    }
+    // TCP's handshake is told of by `lookup`.
+    if packet.key.protocol != parse::TCP
+        && !flow.is_original()
+        && !flow.seen.has(Seen::CONFIRMED)
+        && event::is_wanted(ESTABLISHED)
+    {
+        event::tell_of_reply(ESTABLISHED, &packet.key, flow);
     }
     Ok(commit(hook, &packet, flow, way, now))
 }

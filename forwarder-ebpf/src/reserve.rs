@@ -5,6 +5,7 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_get_prandom_u32};
 use forwarder_common::{
     entries::{Choice, Entries},
+    event::OPENED,
     flow::Rewrite,
     mapping::{INSIDE, Mapping, MappingKey, OUTSIDE},
     parse::{TCP, UDP},
@@ -16,7 +17,7 @@ use forwarder_common::{
 };
 
 use crate::{
-    account, half_open, lookup,
+    account, event, half_open, lookup,
     maps::{self, Family, SETTINGS},
     shadow,
 };
@@ -151,8 +152,11 @@ fn finish<A: Family>(entries: &mut Entries<A>) -> Result<(), Exit> {
     }
     if entries.shadow != 0 {
         shadow::opened(entries.original.rule);
-    } else {
-        account::opened(entries.original.rule);
+        return Ok(());
+    }
+    account::opened(entries.original.rule);
+    if event::is_wanted(OPENED) {
+        event::tell(OPENED, &entries.from, &entries.original, &entries.reply);
     }
     Ok(())
 }

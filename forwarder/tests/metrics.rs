@@ -8,6 +8,7 @@ use std::{
 
 use forwarder::{
     datapath::Fill,
+    events::Totals,
     metrics::{
         FlowCount, METRICS, Metric, PoolCount, RuleTotals, Snapshot, SweepTotals, Swept, render,
     },
@@ -74,6 +75,11 @@ fn full() -> Snapshot {
             }],
             pools_left_out: 1,
         }),
+        events: Totals {
+            told: [21, 22, 23],
+            lost: [31, 32, 33, 34],
+            written: [0, 0, 43, 44],
+        },
     }
 }
 
@@ -156,6 +162,11 @@ fn values_and_labels_are_the_snapshots() {
         r#"forwarder_table_used{table="flows",family="ipv6"} 12"#,
         r#"forwarder_table_limit{table="rules",family="both"} 65536"#,
         r#"forwarder_port_pool_free{rule="pop3",protocol="tcp",source="203.0.113.5",backend="195.228.245.1:110"} 36268"#,
+        r#"forwarder_events_total{event="closed"} 23"#,
+        r#"forwarder_events_lost_total{place="ring"} 31"#,
+        r#"forwarder_events_lost_total{place="listener"} 32"#,
+        r#"forwarder_events_written_total{place="flow-log"} 43"#,
+        r#"forwarder_events_written_total{place="history"} 44"#,
         "forwarder_port_pools_left_out 1",
         r#"forwarder_sweep_duration_seconds_bucket{le="0.001"} 3"#,
         r#"forwarder_sweep_duration_seconds_bucket{le="1"} 4"#,

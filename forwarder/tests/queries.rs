@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::thread;
 
 use forwarder::config::Control;
-use forwarder::control::server::{Held, Sink, Source, serve};
+use forwarder::control::server::{Hearer, Held, Sink, Source, serve};
 use forwarder::control::{CaptureGrant, CaptureQuery, FlowQuery, Listener};
+use forwarder::events::{EventQuery, FlowEvent, Heard};
 use forwarder::explain::ExplainQuery;
+use forwarder::history::{Kept, Record, WhoQuery, WhoReport};
 use forwarder::report::{DropReport, Explanation, FlowReport, RuleReport, Status, Verdict};
 use rstest::{fixture, rstest};
 use serde_json::Value;
@@ -69,9 +71,44 @@ impl Source for Daemon {
         };
         Ok(vec![report("never", 0), report("often", 7)])
     }
+    fn events(&self, query: &EventQuery, hear: Hearer<'_>) -> anyhow::Result<()> {
+        let event = FlowEvent {
+            // Which shows what was asked.
+            rule: serde_json::to_string(query)?,
+            ..event()
+        };
+        let heard = Heard {
+            events: vec![event; 3],
+            lost: 5,
+        };
+        _ = hear(heard);
+        Ok(())
+    }
+    fn who(&self, query: &WhoQuery) -> anyhow::Result<WhoReport> {
+        let record = Record {
+            rule: serde_json::to_string(query)?,
+            ..Record::of(&event(), false)
+        };
+        Ok(WhoReport {
+            flows: vec![record],
+            left_out: 0,
+            kept: Kept::Nothing,
+        })
+    }
     fn reload(&self) -> anyhow::Result<String> {
         Ok("1 rule changed".to_owned())
     }
+}
+
+fn event() -> FlowEvent {
+    serde_json::from_value(serde_json::json!({
+        "event": "closed", "time": "2026-11-26T14:03:20Z", "rule": "pop3", "protocol": "tcp",
+        "state": "TIME_WAIT", "client": "198.51.100.7:46310", "listener": "203.0.113.5:110",
+        "translated": "203.0.113.5:65166", "backend": "195.228.245.1:110", "start": "2026-11-26T14:03:07Z",
+        "end": "2026-11-26T14:03:08Z", "cause": "finished",
+        "original": {"packets": 7, "bytes": 394}, "reply": {"packets": 6, "bytes": 351},
+    }))
+    .expect("an event")
 }
 
 /// Answers until the test ends with the process.
@@ -220,4 +257,79 @@ fn a_reader_may_stop_after_the_first_line(socket: (TempDir, PathBuf)) {
         output.status.success() && output.stderr.is_empty(),
         "{output:?}"
     );
+}
+
+/// Without a terminal events are JSON, a line each; `--limit` ends the command.
+#[rstest]
+fn events_are_lines_of_json(socket: (TempDir, PathBuf)) {
+    let args = [
+        "events",
+        "--rule=pop3",
+        "--address=198.51.100.0/24",
+        "--port=110",
+        "--protocol=tcp",
+        "--kind=new,closed",
+        "--limit=2",
+    ];
+    let output = command(&socket.1, &args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "5 events were lost\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0], serde_json::json!({"event": "lost", "count": 5}));
+    assert_eq!(lines[1]["translated"], "203.0.113.5:65166");
+    assert_eq!(lines[1]["reply"]["bytes"], 351);
+    let asked: Value = serde_json::from_str(lines[2]["rule"].as_str().unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "rule": "pop3",
+        "address": "198.51.100.0/24",
+        "port": 110,
+        "protocol": "tcp",
+        "kinds": ["new", "closed"],
+    });
+    assert_eq!(asked, expected);
+}
+
+/// A daemon that ends is no success.
+#[rstest]
+fn events_end_with_the_daemon(socket: (TempDir, PathBuf)) {
+    let output = command(&socket.1, &["events"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.ends_with("error: the forwarder has ended\n"), "{said}");
+}
+
+#[rstest]
+fn who_is_asked_for_a_moment(socket: (TempDir, PathBuf)) {
+    let socket = &socket.1;
+    let args = ["who", "203.0.113.5:65166", "--at=2026-11-26T15:03+01:00"];
+    let report = json(socket, &args);
+    let flow = &report["flows"][0];
+    assert_eq!(flow["client"], "198.51.100.7:46310");
+    assert_eq!(flow["open"], false);
+    assert_eq!(flow["end"], "2026-11-26T14:03:08Z");
+    let asked: Value = serde_json::from_str(flow["rule"].as_str().unwrap()).unwrap();
+    let expected = serde_json::json!({
+        "translated": "203.0.113.5:65166",
+        "at": {"from": "2026-11-26T14:03:00Z", "to": "2026-11-26T14:04:00Z"},
+    });
+    assert_eq!(asked, expected);
+    let text = stdout(socket, &args);
+    let line = "client 198.51.100.7:46310  tcp  203.0.113.5:65166 -> 195.228.245.1:110  asked for 203.0.113.5:110";
+    assert!(text.starts_with(line), "{text}");
+    assert!(text.contains("`[history]` in the configuration"), "{text}");
+}
+
+#[rstest]
+#[case(&["who", "203.0.113.5"])]
+#[case(&["who", "203.0.113.5:7", "--at", "yesterday"])]
+#[case(&["events", "--kind", "opened"])]
+fn bad_questions_are_usage_errors(socket: (TempDir, PathBuf), #[case] args: &[&str]) {
+    let output = command(&socket.1, args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

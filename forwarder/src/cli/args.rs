@@ -11,6 +11,7 @@ use forwarder_common::capture::LONGEST;
 use forwarder_common::tcp::State;
 use ipnet::IpNet;
 
+use super::events::{EventsArgs, WhoArgs};
 use super::explain::{End, end};
 use super::migrate::args::{ExportCommand, ImportCommand};
 use crate::control::{FlowOrder, FlowProtocol, prefix};
@@ -50,6 +51,10 @@ pub(super) enum Command {
     Drops(DropsArgs),
     /// Watch rules, flows and drops with their rates
     Top(TopArgs),
+    /// Tell of flows as they begin, are established and are gone, until stopped
+    Events(EventsArgs),
+    /// Say which client was behind a translated connection, now or earlier
+    Who(WhoArgs),
     /// Run a described packet through the programs: what each stage decides, and what would leave
     Explain(ExplainArgs),
     /// Write packets before and after translation to a file that Wireshark reads

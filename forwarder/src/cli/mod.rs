@@ -3,6 +3,7 @@
 mod args;
 mod capture;
 mod doctor;
+mod events;
 mod explain;
 mod flows;
 mod manual;
@@ -49,6 +50,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Flows(args) => flows::flows(args),
         Command::Drops(args) => query::drops(&args),
         Command::Top(args) => top::top(&args),
+        Command::Events(args) => events::events(args),
+        Command::Who(args) => events::who(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Capture(args) => capture::capture(&args),
         Command::Import(command) => migrate::import(command),

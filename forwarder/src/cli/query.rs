@@ -35,7 +35,7 @@ pub(super) fn drops(args: &DropsArgs) -> Result<()> {
     show(drops.as_slice(), args.query.json)
 }
 
-fn show<T: Render + Serialize + ?Sized>(report: &T, json: bool) -> Result<()> {
+pub(super) fn show<T: Render + Serialize + ?Sized>(report: &T, json: bool) -> Result<()> {
     match json {
         true => output::line(&serde_json::to_string_pretty(report)?),
         false => output::text(&report.render()),

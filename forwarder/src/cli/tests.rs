@@ -77,3 +77,45 @@ fn every_help_has_an_example() {
     }
     check(&mut Cli::command());
 }
+
+/// Command lines of a document: what stands indented, after `sudo`, a prompt, or a pipe.
+fn command_lines(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("    "));
+    let commands = lines.flat_map(|line| line.split(" | "));
+    let commands = commands.filter_map(|command| {
+        let command = command.trim_start_matches("$ ").trim_start_matches("sudo ");
+        let arguments = command.strip_prefix("forwarder ")?;
+        Some(words(arguments.split(" > ").next().unwrap_or_default()))
+    });
+    commands.collect()
+}
+
+/// As a shell takes them apart, as far as the documents need it.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for character in text.trim().chars() {
+        match character {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(character),
+        }
+    }
+    words
+}
+
+/// What an operator copies is understood.
+#[rstest]
+#[case::events("events.md", 4)]
+#[case::operations("operations.md", 20)]
+fn command_lines_of_the_documents_are_understood(#[case] name: &str, #[case] least: usize) {
+    let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = command_lines(&text);
+    assert!(lines.len() >= least, "{lines:?}");
+    for line in lines {
+        if let Err(error) = parse(line.iter().map(String::as_str)) {
+            panic!("{line:?}: {error}");
+        }
+    }
+}

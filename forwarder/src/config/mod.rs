@@ -12,6 +12,8 @@ mod check_rule;
 mod errors;
 mod file;
 mod flags;
+mod flow_log;
+mod history;
 mod interface;
 mod keys;
 mod listen;
@@ -53,7 +55,7 @@ pub use model::{
 };
 pub use model_rules::{Filtering, Masquerade, MssClamp, OnChange, Output, Rule, Target};
 pub use model_settings::{
-    Control, Format, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
+    Control, FlowLog, Format, History, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
 };
 pub use span::{Origin, Span};
 

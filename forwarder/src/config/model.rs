@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use super::errors::ConfigErrors;
 use super::model_rules::{Masquerade, Output, Rule};
-use super::model_settings::{Control, Limits, Log, Metrics, OriginalDestination, Timeouts};
+use super::model_settings::{
+    Control, FlowLog, History, Limits, Log, Metrics, OriginalDestination, Timeouts,
+};
 use super::span::{Origin, Span};
 
 /// One configuration, without contradictions.
@@ -32,6 +34,10 @@ pub struct Config {
     pub original_destination: Option<OriginalDestination>,
     /// What the daemon writes.
     pub log: Log,
+    /// Where flows are written down; `None`: nowhere.
+    pub flow_log: Option<FlowLog>,
+    /// Where flows that are gone are kept; `None`: nowhere.
+    pub history: Option<History>,
     /// What this was made from, for [`Config::error_at`].
     pub origin: Origin,
 }

@@ -1,10 +1,11 @@
-//! The validated settings that are no rules: limits, timeouts, control socket, metrics, log.
+//! The validated settings that are no rules: limits, timeouts, control socket, metrics, logs, history.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::PortRange;
+use crate::events::Kind;
 
 /// Sizes of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,33 @@ pub struct Log {
     pub level: Level,
     /// In which shape.
     pub format: Format,
+}
+
+/// Where flows are written down as they begin and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowLog {
+    /// A file, an absolute path. `None`: only the journal.
+    pub path: Option<PathBuf>,
+    /// Whether the journal gets them.
+    pub journald: bool,
+    /// In which shape the file has them.
+    pub format: Format,
+    /// Which kinds, at least one.
+    pub events: Vec<Kind>,
+}
+
+/// What is kept of flows that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The database, an absolute path.
+    pub path: PathBuf,
+    /// For how long; whole days at least one.
+    pub keep: Duration,
+}
+
+impl History {
+    /// [`History::keep`] where the file does not say.
+    pub const KEEP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 }
 
 /// How much the daemon writes.

@@ -84,6 +84,8 @@ impl RawConfig {
             metrics: self.settings.metrics,
             original_destination: self.settings.original_destination,
             log: self.settings.log,
+            flow_log: self.settings.flow_log,
+            history: self.settings.history,
             origin: origin.clone(),
         })
     }

@@ -76,13 +76,22 @@ pub(super) fn number<'a>(
 
 /// A length of time as people write it: "5d", "1h 30m".
 pub(super) fn duration<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Duration> {
+    duration_in(reader, value, (SHORTEST..=LONGEST, "1s to 40d"))
+}
+
+/// The same in a range, which is named as people write it.
+pub(super) fn duration_in<'a>(
+    reader: &mut Reader<'a>,
+    value: Value<'a>,
+    (range, named): (RangeInclusive<Duration>, &str),
+) -> Option<Duration> {
     let expected = "a duration such as \"30s\", \"4m\" or \"5d\"";
     let token = value.token(reader, expected)?;
     match humantime::parse_duration(token.text) {
-        Ok(duration) if (SHORTEST..=LONGEST).contains(&duration) => Some(duration),
+        Ok(duration) if range.contains(&duration) => Some(duration),
         Ok(_) => {
             let message = format!(
-                "`{}` out of range, {}: expected 1s to 40d",
+                "`{}` out of range, {}: expected {named}",
                 value.key,
                 token.quoted()
             );
@@ -114,6 +123,22 @@ pub(super) fn group<'a>(reader: &mut Reader<'a>, value: Value<'a>) -> Option<Str
         reader.push(token.error(format!("bad group {}: expected {expected}", token.quoted())));
     }
     good.then(|| text.to_owned())
+}
+
+/// An absolute path of a file; `example` is one.
+pub(super) fn file_path<'a>(
+    reader: &mut Reader<'a>,
+    value: Value<'a>,
+    example: &str,
+) -> Option<PathBuf> {
+    let expected = format!("an absolute path such as \"{example}\"");
+    let token = value.token(reader, &expected)?;
+    let path = token.text;
+    if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
+        return Some(path.into());
+    }
+    reader.push(token.error(format!("bad path {}: expected {expected}", token.quoted())));
+    None
 }
 
 /// An absolute path fit for a Unix socket.

@@ -102,8 +102,20 @@ pub(super) const ORIGINAL: Schema = Schema {
     keys: &["proxies", "port", "secret", "udp", "tcp"],
 };
 
+pub(super) const FLOW_LOG: Schema = Schema {
+    key: "flow-log",
+    header: "[flow-log]",
+    keys: &["path", "journald", "format", "events"],
+};
+
+pub(super) const HISTORY: Schema = Schema {
+    key: "history",
+    header: "[history]",
+    keys: &["path", "keep"],
+};
+
 /// All tables that are read.
-pub(super) const TABLES: [&Schema; 10] = [
+pub(super) const TABLES: [&Schema; 12] = [
     &INTERFACE,
     &FORWARD,
     &MASQUERADE,
@@ -114,6 +126,8 @@ pub(super) const TABLES: [&Schema; 10] = [
     &METRICS,
     &LOG,
     &ORIGINAL,
+    &FLOW_LOG,
+    &HISTORY,
 ];
 
 /// The tables in which `key` would be right.

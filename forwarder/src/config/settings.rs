@@ -1,14 +1,17 @@
-//! `[limits]`, `[timeouts]`, `[control]` and `[log]`; `[metrics]` and `[original-destination]` have files of their own.
+//! `[limits]`, `[timeouts]`, `[control]` and `[log]`; `[metrics]`, `[original-destination]`, `[flow-log]` and `[history]` have
+//! files of their own.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
+use super::flow_log;
+use super::history;
 use super::metrics;
 use super::model::PortRange;
 use super::model_settings::{
-    Control, Format, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
+    Control, FlowLog, Format, History, Level, Limits, Log, Metrics, OriginalDestination, Timeouts,
 };
 use super::original;
 use super::ports;
@@ -31,6 +34,8 @@ pub(super) struct RawSettings {
     pub metrics: Option<Metrics>,
     pub original_destination: Option<OriginalDestination>,
     pub log: Log,
+    pub flow_log: Option<FlowLog>,
+    pub history: Option<History>,
 }
 
 impl RawSettings {
@@ -48,6 +53,8 @@ impl RawSettings {
             metrics: metrics::read(reader, root),
             original_destination: original::read(reader, root),
             log: read_log(reader, root),
+            flow_log: flow_log::read(reader, root),
+            history: history::read(reader, root),
         }
     }
 }

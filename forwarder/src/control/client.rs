@@ -11,7 +11,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{Answer, CaptureGrant, CaptureQuery, ControlError, FlowQuery, Request, RequestLine};
+use crate::events::{EventQuery, Heard};
 use crate::explain::ExplainQuery;
+use crate::history::{WhoQuery, WhoReport};
 use crate::report::{Explanation, FlowReport};
 
 /// A reload of the largest file and a listing of the largest table take seconds.
@@ -22,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// There is no daemon, it may not be asked, or it refuses; every error says what to do next.
 pub fn ask<T: DeserializeOwned>(socket: &Path, request: Request) -> Result<T, ControlError> {
-    Conversation::begin(socket, request, None)?.next()
+    Conversation::begin(socket, &RequestLine::of(request))?.next()
 }
 
 /// Asks the daemon on `socket` for flows and calls `each` with some of them at a time, until it breaks or there are no
@@ -35,7 +37,11 @@ pub fn ask_flows(
     query: &FlowQuery,
     mut each: impl FnMut(Vec<FlowReport>) -> ControlFlow<()>,
 ) -> Result<(), ControlError> {
-    let mut conversation = Conversation::begin(socket, Request::Flows, Some(query.clone()))?;
+    let request = RequestLine {
+        query: Some(query.clone()),
+        ..RequestLine::of(Request::Flows)
+    };
+    let mut conversation = Conversation::begin(socket, &request)?;
     loop {
         let flows: Vec<FlowReport> = conversation.next()?;
         if flows.is_empty() || each(flows).is_break() {
@@ -52,13 +58,11 @@ pub fn hold(
     socket: &Path,
     query: CaptureQuery,
 ) -> Result<(CaptureGrant, UnixStream), ControlError> {
-    let line = RequestLine {
-        command: Request::Capture,
-        query: None,
+    let request = RequestLine {
         capture: Some(query),
-        explain: None,
+        ..RequestLine::of(Request::Capture)
     };
-    let mut conversation = Conversation::open(socket, &line)?;
+    let mut conversation = Conversation::begin(socket, &request)?;
     let grant = conversation.next()?;
     Ok((grant, conversation.stream.into_inner()))
 }
@@ -68,13 +72,41 @@ pub fn hold(
 /// # Errors
 /// As [`ask`].
 pub fn explain(socket: &Path, query: ExplainQuery) -> Result<Explanation, ControlError> {
-    let line = RequestLine {
-        command: Request::Explain,
-        query: None,
-        capture: None,
+    let request = RequestLine {
         explain: Some(query),
+        ..RequestLine::of(Request::Explain)
     };
-    Conversation::open(socket, &line)?.next()
+    Conversation::begin(socket, &request)?.next()
+}
+
+/// Calls `each` with events as they happen, and with none now and then, until it breaks.
+///
+/// # Errors
+/// As [`ask`]; and the daemon has ended.
+pub fn ask_events(
+    socket: &Path,
+    query: &EventQuery,
+    mut each: impl FnMut(Heard) -> ControlFlow<()>,
+) -> Result<(), ControlError> {
+    let request = RequestLine {
+        events: Some(query.clone()),
+        ..RequestLine::of(Request::Events)
+    };
+    let mut conversation = Conversation::begin(socket, &request)?;
+    while each(conversation.next()?).is_continue() {}
+    Ok(())
+}
+
+/// Asks who was behind a translated connection.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_who(socket: &Path, query: WhoQuery) -> Result<WhoReport, ControlError> {
+    let request = RequestLine {
+        who: Some(query),
+        ..RequestLine::of(Request::Who)
+    };
+    Conversation::begin(socket, &request)?.next()
 }
 
 /// A request that was sent, and what comes back.
@@ -84,26 +116,12 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    fn begin(
-        socket: &'a Path,
-        command: Request,
-        query: Option<FlowQuery>,
-    ) -> Result<Self, ControlError> {
-        let line = RequestLine {
-            command,
-            query,
-            capture: None,
-            explain: None,
-        };
-        Self::open(socket, &line)
-    }
-
-    fn open(socket: &'a Path, line: &RequestLine) -> Result<Self, ControlError> {
+    fn begin(socket: &'a Path, request: &RequestLine) -> Result<Self, ControlError> {
         let send = || {
             let mut stream = UnixStream::connect(socket)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
-            let mut line = serde_json::to_vec(line)?;
+            let mut line = serde_json::to_vec(request)?;
             line.push(b'\n');
             stream.write_all(&line)?;
             Ok(BufReader::new(stream))

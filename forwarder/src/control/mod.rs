@@ -2,6 +2,9 @@
 //!
 //! Request: `{"command":"status"}`. Answer: `{"ok":…}` or `{"error":"…"}`. Then the daemon closes.
 //!
+//! Events go on for as long as the client stays: `{"command":"events","events":{…}}` is answered with a line of some, or
+//! of none after a second without.
+//!
 //! Flows may be millions: `{"command":"flows","query":{…}}` is answered with lines of some flows each, and one of none
 //! as the last.
 
@@ -19,7 +22,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::events::EventQuery;
 use crate::explain::ExplainQuery;
+use crate::history::WhoQuery;
 
 pub use listener::Listener;
 pub use query::{FlowOrder, FlowProtocol, FlowQuery, prefix};
@@ -36,6 +41,10 @@ pub enum Request {
     Flows,
     /// Answered with [`crate::report::DropReport`]s.
     Drops,
+    /// Answered with [`Heard`](crate::events::Heard), those that an [`EventQuery`] picks, on lines without end.
+    Events,
+    /// Answered with a [`crate::history::WhoReport`] about a [`WhoQuery`].
+    Who,
     /// Answered with a sentence, after the new configuration is in force.
     Reload,
     /// Answered with a [`CaptureGrant`], which holds for as long as the asking end keeps the connection open.
@@ -76,6 +85,43 @@ pub(crate) struct RequestLine {
     /// For [`Request::Explain`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explain: Option<ExplainQuery>,
+    /// For [`Request::Events`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventQuery>,
+    /// For [`Request::Who`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<WhoQuery>,
+}
+
+impl RequestLine {
+    /// A request without a query.
+    pub fn of(command: Request) -> Self {
+        Self {
+            command,
+            query: None,
+            capture: None,
+            explain: None,
+            events: None,
+            who: None,
+        }
+    }
+
+    /// A query that the command does not take.
+    fn misplaced(&self) -> Option<&'static str> {
+        let command = self.command;
+        let misplaced = [
+            (self.query.is_some() && command != Request::Flows)
+                .then_some("only `flows` takes a query"),
+            (self.capture.is_some() && command != Request::Capture)
+                .then_some("only `capture` takes what to capture"),
+            (self.explain.is_some() && command != Request::Explain)
+                .then_some("only `explain` takes a packet"),
+            (self.events.is_some() && command != Request::Events)
+                .then_some("only `events` takes `events`"),
+            (self.who.is_some() && command != Request::Who).then_some("only `who` takes `who`"),
+        ];
+        misplaced.into_iter().flatten().next()
+    }
 }
 
 /// What comes back.

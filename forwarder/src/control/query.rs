@@ -45,13 +45,33 @@ impl FlowQuery {
 }
 
 /// A protocol that flows have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "named like the protocols")]
 pub enum FlowProtocol {
     Tcp,
     Udp,
     Icmp,
+}
+
+impl FlowProtocol {
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+        }
+    }
+
+    /// By its number.
+    pub const fn of(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            _ => Self::Icmp,
+        }
+    }
 }
 
 /// What flows can be sorted by.

@@ -16,7 +16,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::{Answer, CaptureGrant, CaptureQuery, FlowQuery, Listener, Request, RequestLine};
+use crate::events::{EventQuery, Heard};
 use crate::explain::ExplainQuery;
+use crate::history::{WhoQuery, WhoReport};
 use crate::report::{DropReport, Explanation, FlowReport, RuleReport, Status};
 
 /// No request is nearly as long.
@@ -37,6 +39,9 @@ pub type Sink<'a> = &'a mut dyn FnMut(Vec<FlowReport>) -> ControlFlow<()>;
 /// What is in force for as long as a client keeps its connection open.
 pub type Held = Box<dyn Any + Send>;
 
+/// Takes a few events, or none so that a client which has gone away is noticed; breaks if no more are wanted.
+pub type Hearer<'a> = &'a mut dyn FnMut(Heard) -> ControlFlow<()>;
+
 /// What the daemon knows. Called on a blocking thread, by several clients at once.
 #[expect(missing_docs, reason = "named like the requests")]
 pub trait Source: Send + Sync {
@@ -44,6 +49,9 @@ pub trait Source: Send + Sync {
     fn rules(&self) -> anyhow::Result<Vec<RuleReport>>;
     fn flows(&self, query: &FlowQuery, sink: Sink<'_>) -> anyhow::Result<()>;
     fn drops(&self) -> anyhow::Result<Vec<DropReport>>;
+    /// Until `hear` breaks or the daemon ends.
+    fn events(&self, query: &EventQuery, hear: Hearer<'_>) -> anyhow::Result<()>;
+    fn who(&self, query: &WhoQuery) -> anyhow::Result<WhoReport>;
     /// One sentence about what changed.
     fn reload(&self) -> anyhow::Result<String>;
     fn explain(&self, query: &ExplainQuery) -> anyhow::Result<Explanation>;
@@ -153,22 +161,18 @@ fn answer(
     source: Arc<dyn Source>,
     send: &mut dyn FnMut(Vec<u8>) -> ControlFlow<()>,
 ) -> Option<Held> {
-    let RequestLine {
-        command,
-        query,
-        capture,
-        explain,
-    } = match serde_json::from_slice(line) {
+    let request: RequestLine = match serde_json::from_slice(line) {
         Ok(request) => request,
         Err(error) => {
             _ = send(encode::<()>(Err(anyhow::anyhow!("not a request: {error}"))));
             return None;
         }
     };
-    let line = match command {
-        _ if query.is_some() && command != Request::Flows => {
-            encode::<()>(Err(anyhow::anyhow!("only `flows` takes a query")))
-        }
+    if let Some(problem) = request.misplaced() {
+        _ = send(encode::<()>(Err(anyhow::anyhow!(problem))));
+        return None;
+    }
+    let line = match request.command {
         Request::Status => encode(source.status()),
         Request::Rules => encode(source.rules()),
         Request::Flows => {
@@ -176,17 +180,28 @@ fn answer(
                 true => ControlFlow::Continue(()),
                 false => send(encode(Ok(flows))),
             };
-            let result = source.flows(&query.unwrap_or_default(), &mut sink);
+            let result = source.flows(&request.query.unwrap_or_default(), &mut sink);
             encode(result.map(|()| Vec::<FlowReport>::new()))
         }
         Request::Drops => encode(source.drops()),
+        Request::Events => {
+            let mut hear = |heard: Heard| send(encode(Ok(heard)));
+            match source.events(&request.events.unwrap_or_default(), &mut hear) {
+                Ok(()) => encode::<()>(Err(anyhow::anyhow!("the forwarder has ended"))),
+                Err(error) => encode::<()>(Err(error)),
+            }
+        }
+        Request::Who => match &request.who {
+            Some(query) => encode(source.who(query)),
+            None => encode::<()>(Err(anyhow::anyhow!("`who` without whom: add `who`"))),
+        },
         Request::Reload => encode(source.reload()),
         Request::Explain => {
-            let query = explain.context("`explain` takes a packet");
+            let query = request.explain.context("`explain` takes a packet");
             encode(query.and_then(|query| source.explain(&query)))
         }
         Request::Capture => {
-            let query = capture.context("`capture` takes what to capture");
+            let query = request.capture.context("`capture` takes what to capture");
             let (grant, held) = match query.and_then(|query| source.capture(&query)) {
                 Ok((grant, held)) => (Ok(grant), Some(held)),
                 Err(error) => (Err(error), None),

@@ -15,10 +15,12 @@ use rstest::rstest;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::server::{Held, Sink, Source, serve};
+use super::server::{Hearer, Held, Sink, Source, serve};
 use super::{CaptureGrant, CaptureQuery, ControlError, FlowQuery, Listener, Request, client};
 use crate::config::Control;
+use crate::events::{EventQuery, Heard};
 use crate::explain::ExplainQuery;
+use crate::history::{WhoQuery, WhoReport};
 use crate::report::{DropReport, Explanation, FlowReport, RuleReport, Status};
 
 struct Fixed;
@@ -83,6 +85,24 @@ impl Source for Fixed {
             directory: "/there".into(),
         };
         Ok((grant, Box::new(Token::new())))
+    }
+    fn events(&self, query: &EventQuery, hear: Hearer<'_>) -> anyhow::Result<()> {
+        for lost in 1..=u64::from(query.port.unwrap_or(3)) {
+            let heard = Heard {
+                events: Vec::new(),
+                lost,
+            };
+            if hear(heard).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn who(&self, query: &WhoQuery) -> anyhow::Result<WhoReport> {
+        Ok(WhoReport {
+            left_out: u64::from(query.translated.port()),
+            ..WhoReport::default()
+        })
     }
     fn reload(&self) -> anyhow::Result<String> {
         Err(anyhow::anyhow!("line one\nline two").context("refused"))
@@ -396,4 +416,37 @@ fn a_capture_lasts_as_long_as_its_connection() {
     assert_eq!(refused.to_string(), "no such rule");
     let without = daemon.raw(b"{\"command\":\"capture\"}\n");
     assert!(without.contains("takes what to capture"), "{without}");
+}
+
+/// Events come until one has enough; a daemon that ends says so.
+#[test]
+fn events_are_heard_until_one_side_ends() {
+    let daemon = Daemon::start();
+    let mut lost = Vec::new();
+    let heard = |lost: &mut Vec<u64>, enough: u64| {
+        client::ask_events(&daemon.socket(), &EventQuery::default(), |heard| {
+            lost.push(heard.lost);
+            match heard.lost == enough {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+    };
+    heard(&mut lost, 2).unwrap();
+    assert_eq!(lost, [1, 2]);
+    let ended = heard(&mut lost, 9).unwrap_err();
+    assert_eq!(lost, [1, 2, 1, 2, 3]);
+    assert_eq!(ended.to_string(), "the forwarder has ended");
+}
+
+#[test]
+fn who_is_asked_with_a_query() {
+    let daemon = Daemon::start();
+    let query = WhoQuery {
+        translated: "203.0.113.5:7".parse().unwrap(),
+        protocol: None,
+        at: None,
+    };
+    let report = client::ask_who(&daemon.socket(), query).unwrap();
+    assert_eq!(report.left_out, 7);
 }

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config::Metrics,
     datapath::{Census, Fill, Pool, Views, family_name},
+    events::{Hub, Totals},
     metrics::{
         FlowCount, Listener, MetricsError, PoolCount, RuleTotals, Server, Snapshot, Source,
         SweepTotals, Swept,
@@ -32,6 +33,7 @@ pub(super) struct Exporter {
     pub view: Views,
     pub published: Arc<Published>,
     pub started: SystemTime,
+    pub hub: Arc<Hub>,
 }
 
 impl Source for Exporter {
@@ -50,11 +52,18 @@ impl Source for Exporter {
             tables: setup.fill.clone(),
             sweeps: figures.totals(),
             swept: figures.swept(&setup),
+            events: self.events()?,
         })
     }
 }
 
 impl Exporter {
+    /// What the ring has lost is read anew: its reader sleeps while nobody listens.
+    fn events(&self) -> anyhow::Result<Totals> {
+        self.hub.ring_has_lost(self.view.now().events_lost()?);
+        Ok(self.hub.totals())
+    }
+
     fn rules(&self, setup: &Setup) -> anyhow::Result<Vec<RuleTotals>> {
         let named = setup.names.iter();
         let totals = named.map(|(slot, name)| {

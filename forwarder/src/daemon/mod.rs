@@ -7,6 +7,7 @@ mod capture;
 mod changes;
 mod compare;
 mod describe;
+mod events;
 mod explain;
 mod flows;
 mod interfaces;
@@ -82,6 +83,7 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     let running = started.running;
     // Threads that are there already would keep them.
     privileges::drop_others().context("cannot give up capabilities")?;
+    let reading = running.tell()?;
     running.metrics.serve(started.metrics)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(server::serve(started.control, running.clone(), async {
@@ -89,6 +91,8 @@ async fn serve(config: Config, options: RunOptions) -> anyhow::Result<()> {
     }));
     watch_over(&running, &mut watch, signals).await?;
     running.manager.stopping();
+    // Whoever listens to events is told, before the control socket goes.
+    drop(reading);
     let _ = stop.send(());
     server.await??;
     info!("stopped; traffic goes on without the daemon, `forwarder detach` ends it");

@@ -38,6 +38,10 @@ impl Running {
             config.control == state.config.control && config.log == state.config.log,
             "`control` and `log` cannot change while running: restart the daemon, traffic goes on meanwhile"
         );
+        anyhow::ensure!(
+            config.history == state.config.history,
+            "`history` cannot change while running: restart the daemon, traffic goes on meanwhile"
+        );
         self.metrics.change(config.metrics)?;
         let before = std::mem::replace(&mut state.config, Arc::new(config));
         let network = state.network.clone();
@@ -53,6 +57,7 @@ impl Running {
         self.published.publish_setup(state.setup()?);
         let flows = state.change_flows(&in_force)?;
         self.ended.notify_one();
+        self.telling.log_to(state.config.flow_log.as_ref())?;
         Ok(format!(
             "reloaded {}: {} on {}{}",
             path.display(),

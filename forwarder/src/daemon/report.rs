@@ -21,7 +21,9 @@ use crate::{
         server::{self, Held},
     },
     datapath::{Clock, Entry, Flow, Key, Refused, RuleCount, ShadowCount, ends},
+    events::EventQuery,
     explain::ExplainQuery,
+    history::{WhoQuery, WhoReport},
     network,
     report::{
         self, Direction, DropReport, Explanation, Fill, FlowReport, Forwarded, Hook,
@@ -110,6 +112,14 @@ impl server::Source for Running {
                 })
             })
             .collect()
+    }
+
+    fn events(&self, query: &EventQuery, hear: server::Hearer<'_>) -> anyhow::Result<()> {
+        self.telling.hear(query, hear)
+    }
+
+    fn who(&self, query: &WhoQuery) -> anyhow::Result<WhoReport> {
+        self.telling.who(query)
     }
 
     fn reload(&self) -> anyhow::Result<String> {

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::{
     RunOptions,
     compare::Comparisons,
+    events::{Reading, Telling},
     interfaces::Leaving,
     manager::Manager,
     metrics::{Endpoint, Exporter},
@@ -28,7 +29,9 @@ use super::{
 };
 use crate::{
     config::Config,
-    datapath::{Attached, Clock, Datapath, Handover, InForce, RuleSet, Swept, Views, Words},
+    datapath::{
+        Attached, Clock, Datapath, Flow, Handover, InForce, RuleSet, Swept, Tell, Views, Words,
+    },
     fault::{self, Step},
     network::{Change, Network},
     report::counted,
@@ -52,6 +55,7 @@ pub(super) struct Running {
     pub(super) manager: Manager,
     /// Notified when flows were ended, so that the loop sees to the rest of it.
     pub(super) ended: Notify,
+    pub(super) telling: Telling,
 }
 
 /// What changes while the daemon runs.
@@ -81,17 +85,20 @@ impl Running {
     pub(super) fn new(
         config: Config,
         options: RunOptions,
-        datapath: Datapath,
+        mut datapath: Datapath,
         clock: Clock,
     ) -> Self {
         // What an earlier daemon has counted, it has told.
         let told = datapath.reasons().unwrap_or_default();
         let published = Arc::new(Published::new(clock));
+        let events = datapath.take_events();
+        let telling = Telling::new(events, datapath.view(), Arc::clone(&published));
         Self {
             metrics: Endpoint::new(Exporter {
                 view: datapath.view(),
                 published: Arc::clone(&published),
                 started: SystemTime::now(),
+                hub: Arc::clone(&telling.hub),
             }),
             view: datapath.view(),
             published,
@@ -115,7 +122,14 @@ impl Running {
             hz: clock.hz,
             manager: Manager::default(),
             ended: Notify::new(),
+            telling,
         }
+    }
+
+    /// Begins to tell of flows that begin and end.
+    pub(super) fn tell(&self) -> anyhow::Result<Reading> {
+        let config = Arc::clone(&self.state().config);
+        self.telling.start(&config)
     }
 
     /// A panic elsewhere cannot leave the maps half-written in a way that matters: every write to them
@@ -182,7 +196,12 @@ impl Running {
         let began = Instant::now();
         let mut state = self.state();
         let clock = state.datapath.clock(self.hz)?;
-        let swept = state.sweep(&clock)?;
+        let mut telegraph = self.telling.telling_of_closed(&clock);
+        let mut tell = telegraph
+            .as_mut()
+            .map(|telegraph| |flow: Flow| telegraph.tell(&flow));
+        let swept = state.sweep(&clock, tell.as_mut().map(|tell| tell as Tell<'_>))?;
+        drop(telegraph);
         self.published.publish_sweep(swept, clock, began);
         let counts = state.told.iter().map(|(_, count)| *count).collect();
         self.rates().note(Instant::now(), counts);
@@ -275,13 +294,14 @@ impl State {
         Ok(())
     }
 
-    fn sweep(&mut self, clock: &Clock) -> anyhow::Result<Swept> {
+    fn sweep(&mut self, clock: &Clock, tell: Option<Tell<'_>>) -> anyhow::Result<Swept> {
         fault::at(Step::Sweep)?;
         if let Some(handover) = self.handover.take() {
             handover.finish()?;
         }
         self.end_drained(clock)?;
-        let swept = self.datapath.sweep(clock, &self.config.timeouts)?;
+        let timeouts = &self.config.timeouts;
+        let swept = self.datapath.sweep_telling(clock, timeouts, tell)?;
         self.let_go()?;
         if swept.removed != 0 {
             debug!("removed {} expired flows", swept.removed);

@@ -41,7 +41,9 @@ const GROUPS: [(usize, &[&str], &[&str]); 3] = [
     ),
     (
         RULES,
-        &["DEVICES", "SETTINGS", "SHAPES", "VLANS"],
+        &[
+            "DEVICES", "PROXIES", "QUERIES", "SETTINGS", "SHAPES", "VLANS",
+        ],
         &[
             "BACKENDS",
             "CLIENTS",
@@ -215,9 +217,12 @@ mod tests {
     use crate::datapath::object;
 
     /// What is not taken over: programs, and what is read at once.
-    const NEVER: [&str; 6] = [
+    const NEVER: [&str; 9] = [
         "AYA_LOGS",
         "EGRESS_STAGES",
+        "EVENTS",
+        "EVENTS_LOST",
+        "EVENT_KINDS",
         "LAYOUTS",
         "SAMPLES",
         "TC_STAGES",

@@ -18,6 +18,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::{
     capture::SAMPLES,
+    events::{EventSwitch, Events},
     family::Family as _,
     fill::{Capacities, Fill},
     globals::{Globals, SECTIONS},
@@ -69,6 +70,7 @@ pub struct Datapath {
     pub(super) sizes: Sizes,
     pub(super) pins: Option<Pins>,
     pub(super) words: Option<Words>,
+    pub(super) events: Option<(Events, EventSwitch)>,
     pub(super) view: Views,
     /// What there is room for.
     pub(super) has: Needs,
@@ -85,6 +87,8 @@ pub struct Datapath {
 /// Maps that outlive the daemon: all but scratch space.
 const PINNED: &[&str] = &[
     "LAYOUTS",
+    "QUERIES",
+    "PROXIES",
     "HALF_OPEN",
     "SHAPES",
     "DEVICES",
@@ -96,6 +100,8 @@ const PINNED: &[&str] = &[
     "SHADOW",
     "REASONS",
     "LAST",
+    "EVENTS",
+    "EVENTS_LOST",
     "XDP_STAGES",
     "TC_STAGES",
     "EGRESS_STAGES",
@@ -166,6 +172,7 @@ impl Datapath {
             .context("cannot create the maps or load the programs")?;
         let view = Views::new(View::of(&ebpf)?);
         let capacities = Capacities::of(&ebpf)?;
+        let switch = EventSwitch::of(&ebpf)?;
         let mut tables = Tables::take(&mut ebpf)?;
         tables.divide_cache(cpus)?;
         // Programs of an earlier daemon may have raised the epoch while it was written.
@@ -179,6 +186,7 @@ impl Datapath {
         let sizes = tables.sizes(has, sizes);
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);
+        let events = Some((Events::take(&mut ebpf)?, switch));
         Ok(Self {
             programs: Programs::load(ebpf)?,
             tables,
@@ -186,6 +194,7 @@ impl Datapath {
             sizes,
             pins,
             words,
+            events,
             view,
             has,
             is_renewed: false,

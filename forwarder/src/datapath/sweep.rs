@@ -23,6 +23,9 @@ use super::{
 };
 use crate::config::Timeouts;
 
+/// Hears of flows that are removed.
+pub type Tell<'a> = &'a mut dyn FnMut(Flow);
+
 /// What one sweep found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -41,6 +44,19 @@ impl Datapath {
     /// # Errors
     /// The kernel refuses to read or write a map.
     pub fn sweep(&mut self, clock: &Clock, timeouts: &Timeouts) -> anyhow::Result<Swept> {
+        self.sweep_telling(clock, timeouts, None)
+    }
+
+    /// As [`Datapath::sweep`]; `tell` is called for every flow that is about to be removed.
+    ///
+    /// # Errors
+    /// The kernel refuses to read or write a map.
+    pub fn sweep_telling(
+        &mut self,
+        clock: &Clock,
+        timeouts: &Timeouts,
+        mut tell: Option<Tell<'_>>,
+    ) -> anyhow::Result<Swept> {
         let mut swept = Swept::default();
         let sweeper = Sweeper {
             half_open: &self.tables.half_open,
@@ -48,8 +64,8 @@ impl Datapath {
             timeouts,
             pooled: &self.pooled,
         };
-        sweeper.family(&self.tables.v4, &mut swept)?;
-        sweeper.family(&self.tables.v6, &mut swept)?;
+        sweeper.family(&self.tables.v4, &mut swept, &mut tell)?;
+        sweeper.family(&self.tables.v6, &mut swept, &mut tell)?;
         if swept.removed > 0 {
             self.tables.forget_cached()?;
         }
@@ -67,10 +83,16 @@ struct Sweeper<'a> {
 
 impl Sweeper<'_> {
     /// Sweeps the tables of one family.
-    fn family<A: Family>(&self, tables: &FamilyTables<A>, swept: &mut Swept) -> anyhow::Result<()> {
+    fn family<A: Family>(
+        &self,
+        tables: &FamilyTables<A>,
+        swept: &mut Swept,
+        tell: &mut Option<Tell<'_>>,
+    ) -> anyhow::Result<()> {
         let mut found = Found {
             mapped: None,
             tally: Tally::new(self.pooled),
+            tell: tell.as_mut().map(|tell| &mut **tell as Tell<'_>),
         };
         // Without one that is idle now there is none to remove afterwards, and no need to know the sockets of all flows.
         if !self
@@ -126,6 +148,11 @@ impl Sweeper<'_> {
             } else if is_half_open(key, &suspect.entry()) {
                 self.half_open.end::<A>(1);
             }
+        }
+        if let Some(tell) = &mut found.tell
+            && !expired.is_empty()
+        {
+            tables.each_of(&expired, *tell)?;
         }
         let expired: Vec<_> = expired.into_iter().collect();
         tables.flows.all.delete(&expired)?;
@@ -308,6 +335,7 @@ struct Found<'a, A> {
     /// UDP sockets that flows have, on either side; `None` if nobody asks.
     mapped: Option<HashSet<MappingKey<A>>>,
     tally: Tally<'a, A>,
+    tell: Option<Tell<'a>>,
 }
 
 /// Both sides of the mapping that a UDP flow may have been made with.

@@ -29,6 +29,7 @@ pub struct View {
     pub(super) reasons: PerCpuArray<MapData, u64>,
     pub(super) last: PerCpuArray<MapData, LastPacket>,
     pub(super) settings: Array<MapData, Settings>,
+    pub(super) events_lost: PerCpuArray<MapData, u64>,
 }
 
 /// The flows of one family.
@@ -74,6 +75,7 @@ impl View {
             reasons: typed(ebpf, "REASONS")?,
             last: typed(ebpf, "LAST")?,
             settings: typed(ebpf, ".bss.settings")?,
+            events_lost: typed(ebpf, "EVENTS_LOST")?,
         })
     }
 
@@ -105,7 +107,7 @@ pub(super) fn batch<K: aya::Pod, V: aya::Pod>(
 }
 
 /// A typed map on a descriptor of its own.
-fn typed<M: TryFrom<Map>>(ebpf: &Ebpf, name: &str) -> anyhow::Result<M>
+pub(super) fn typed<M: TryFrom<Map>>(ebpf: &Ebpf, name: &str) -> anyhow::Result<M>
 where
     M::Error: std::error::Error + Send + Sync + 'static,
 {

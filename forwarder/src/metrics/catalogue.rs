@@ -63,6 +63,12 @@ metrics! {
         "Flows there were at the last sweep, by rule, protocol and state.";
     REASON_PACKETS = "forwarder_reason_packets", Counter, ["reason", "verdict"],
         "Packets not sent on, by reason; those with the verdict drop ended here.";
+    EVENTS = "forwarder_events", Counter, ["event"],
+        "Events of flows that were handed on, by kind; none while nothing wants them.";
+    EVENTS_LOST = "forwarder_events_lost", Counter, ["place"],
+        "Events of flows that were lost because this place was full, too slow or could not be written.";
+    EVENTS_WRITTEN = "forwarder_events_written", Counter, ["place"],
+        "Events of flows that were written to the flow log and to the history.";
     TABLE_USED = "forwarder_table_used", Gauge, ["table", "family"],
         "What a table holds, in units of its limit; flows and mappings as of the last sweep.";
     TABLE_LIMIT = "forwarder_table_limit", Gauge, ["table", "family"],

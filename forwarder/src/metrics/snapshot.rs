@@ -2,7 +2,7 @@
 
 use forwarder_common::{reason::Reason, stats::Traffic};
 
-use crate::{datapath::Fill, report::InterfaceStatus};
+use crate::{datapath::Fill, events::Totals, report::InterfaceStatus};
 
 /// All figures at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub sweeps: SweepTotals,
     /// What the last sweep found; `None` before the first.
     pub swept: Option<Swept>,
+    /// What has been told of flows that begin and end.
+    pub events: Totals,
 }
 
 /// What one rule has done.

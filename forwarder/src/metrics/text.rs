@@ -13,7 +13,11 @@ use super::{
     catalogue::{self as all, Metric},
     snapshot::{RuleTotals, Snapshot, SweepTotals, Swept},
 };
-use crate::{datapath::Fill, report::Hook};
+use crate::{
+    datapath::Fill,
+    events::{Kind, Place},
+    report::Hook,
+};
 
 /// `Content-Type` of what [`render`] returns.
 pub use prometheus_text::CONTENT_TYPE;
@@ -85,6 +89,7 @@ impl Snapshot {
         for (reason, packets) in &self.reasons {
             reasons.counter([reason.name(), reason.verdict().name()], *packets)?;
         }
+        self.events(writer)?;
         let swept = self.swept.iter().flat_map(|swept| &swept.tables);
         let tables: Vec<&Fill> = swept.chain(&self.tables).collect();
         let mut used = writer.family(&all::TABLE_USED)?;
@@ -99,6 +104,26 @@ impl Snapshot {
             Some(swept) => swept.pools(writer),
             None => Ok(()),
         }
+    }
+}
+
+impl Snapshot {
+    fn events(&self, writer: &mut Writer) -> fmt::Result {
+        let mut told = writer.family(&all::EVENTS)?;
+        for (kind, count) in Kind::ALL.into_iter().zip(self.events.told) {
+            told.counter([kind.name()], count)?;
+        }
+        let mut lost = writer.family(&all::EVENTS_LOST)?;
+        for (place, count) in Place::ALL.into_iter().zip(self.events.lost) {
+            lost.counter([place.name()], count)?;
+        }
+        let mut written = writer.family(&all::EVENTS_WRITTEN)?;
+        for (place, count) in Place::ALL.into_iter().zip(self.events.written) {
+            if matches!(place, Place::FlowLog | Place::History) {
+                written.counter([place.name()], count)?;
+            }
+        }
+        Ok(())
     }
 }
 

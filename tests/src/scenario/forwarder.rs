@@ -153,6 +153,12 @@ impl Forwarder {
         self.listing("reload")
     }
 
+    /// What the daemon has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.daemon.stderr()
+    }
+
     /// Kills the daemon as the out-of-memory killer would.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod checks;
 mod cost;
 mod counted;
 mod ended;
+mod events;
 mod expected;
 mod expiry;
 mod extension;

@@ -60,6 +60,15 @@ listen = "127.0.0.1:9469"
 [log]
 level = "info"
 format = "json"
+
+[flow-log]
+path = "/var/log/forwarder/flows.log"
+journald = true
+events = ["new", "closed"]
+
+[history]
+path = "/var/lib/forwarder/history.redb"
+keep = "30d"
 "#;
 
 fn never_panics(text: &str) {

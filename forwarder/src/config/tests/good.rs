@@ -6,8 +6,9 @@ use rstest::rstest;
 
 use super::super::model::{BackendPort, Mode, PortRange, Source};
 use super::super::model_rules::{MssClamp, OnChange};
-use super::super::model_settings::{Format, Level, Limits, Log, Timeouts};
+use super::super::model_settings::{FlowLog, Format, History, Level, Limits, Log, Timeouts};
 use super::{good, with_rule, with_table, with_tables};
+use crate::events::Kind;
 
 #[test]
 fn everything_left_out_has_its_default() {
@@ -45,6 +46,7 @@ fn everything_left_out_has_its_default() {
     );
     assert_eq!(config.control.socket.to_str(), Some("/run/forwarder.sock"));
     assert_eq!(config.metrics, None);
+    assert_eq!((config.flow_log, config.history), (None, None));
     assert_eq!(
         config.log,
         Log {
@@ -195,6 +197,41 @@ fn settings() {
             level: Level::Debug,
             format: Format::Json
         }
+    );
+}
+
+#[test]
+fn what_is_written_of_flows() {
+    let config = good(&with_tables(
+        "[flow-log]\npath = \"/var/log/flows\"\nformat = \"text\"\nevents = [\"established\", \"new\"]\n\
+         [history]\npath = \"/var/lib/history\"\nkeep = \"90d\"",
+    ));
+    let expected = FlowLog {
+        path: Some("/var/log/flows".into()),
+        journald: false,
+        format: Format::Text,
+        events: vec![Kind::Established, Kind::New],
+    };
+    assert_eq!(config.flow_log, Some(expected));
+    let expected = History {
+        path: "/var/lib/history".into(),
+        keep: Duration::from_secs(90 * 24 * 3600),
+    };
+    assert_eq!(config.history, Some(expected));
+
+    let config = good(&with_tables(
+        "[flow-log]\njournald = true\n[history]\npath = \"/x\"",
+    ));
+    let expected = FlowLog {
+        path: None,
+        journald: true,
+        format: Format::Json,
+        events: vec![Kind::New, Kind::Closed],
+    };
+    assert_eq!(config.flow_log, Some(expected));
+    assert_eq!(
+        config.history.map(|history| history.keep),
+        Some(History::KEEP)
     );
 }
 

@@ -1,4 +1,4 @@
-//! Bad `[limits]`, `[timeouts]`, `[control]`, `[metrics]` and `[log]`, and tables that do not exist.
+//! Bad `[limits]`, `[timeouts]`, `[control]`, `[metrics]`, `[log]`, `[flow-log]` and `[history]`, and tables that do not exist.
 
 use rstest::rstest;
 
@@ -8,7 +8,7 @@ const SOCKET: &str = "an absolute path such as \"/run/forwarder.sock\"";
 const DURATION: &str = "expected a duration such as \"30s\", \"4m\" or \"5d\"";
 const METRICS: &str =
     "expected an address and a port from 1 to 65535 such as \"127.0.0.1:9469\" or \"[::1]:9469\"";
-const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control`, `metrics`, `log` or `original-destination`";
+const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, `timeouts`, `control`, `metrics`, `log`, `original-destination`, `flow-log` or `history`";
 
 #[rstest]
 #[case::flows_zero(
@@ -88,6 +88,38 @@ const TABLES: &str = "`interface`, `forward`, `masquerade`, `output`, `limits`, 
 #[case::metrics_unknown(
     "[metrics]\n«lisen» = \"127.0.0.1:9469\"",
     "unknown key `lisen` in `[metrics]`: expected `listen`; did you mean `listen`?"
+)]
+#[case::flow_log_empty(
+    "«[flow-log]»\nformat = \"text\"",
+    "`[flow-log]` without `path` and without `journald`: expected one of them"
+)]
+#[case::flow_log_nowhere(
+    "[flow-log]\njournald = «false»",
+    "`[flow-log]` leads nowhere: expected a `path` or `journald = true`"
+)]
+#[case::flow_log_relative(
+    "[flow-log]\npath = \"«flows.log»\"",
+    "bad path `flows.log`: expected an absolute path such as \"/var/log/forwarder/flows.log\""
+)]
+#[case::flow_log_events(
+    "[flow-log]\npath = \"/x\"\nevents = [\"new\", \"«close»\"]",
+    "bad events `close`: expected `new`, `established` or `closed`; did you mean `closed`?"
+)]
+#[case::flow_log_no_events(
+    "[flow-log]\npath = \"/x\"\nevents = «[]»",
+    "empty list of events, `[]`: expected `new`, `established` or `closed`; to log nothing, leave the table out"
+)]
+#[case::history_empty(
+    "«[history]»\nkeep = \"1d\"",
+    "`[history]` without `path`: expected one"
+)]
+#[case::history_directory(
+    "[history]\npath = \"«/var/lib/»\"",
+    "bad path `/var/lib/`: expected an absolute path such as \"/var/lib/forwarder/history.redb\""
+)]
+#[case::history_short(
+    "[history]\npath = \"/x\"\nkeep = \"«12h»\"",
+    "`keep` out of range, `12h`: expected 1d to 3660d"
 )]
 #[case::original_empty(
     "«[original-destination]»\n",
