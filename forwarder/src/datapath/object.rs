@@ -182,7 +182,7 @@ impl Datapath {
         tables.half_open.limit::<V4>(sizes.half_open.into());
         tables.half_open.limit::<V6>(sizes.half_open.into());
         tables.layouts.set(0, fault::layouts(), 0)?;
-        let has = tables.v4.has(cpus).and(tables.v6.has(cpus));
+        let has = tables.v4.has(cpus, sizes).and(tables.v6.has(cpus, sizes));
         let sizes = tables.sizes(has, sizes);
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);

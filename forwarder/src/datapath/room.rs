@@ -107,7 +107,7 @@ impl Sizes {
                 let count = if needed & family != 0 {
                     count
                 } else {
-                    LEAST * cpus
+                    count.min(LEAST * cpus)
                 };
                 entries.push((name, count));
             }
@@ -117,10 +117,18 @@ impl Sizes {
 }
 
 impl<A: Family> FamilyTables<A> {
-    /// What these tables have room for: an adopted one is as large as an earlier daemon has made it.
-    pub(super) fn has(&self, cpus: u32) -> Needs {
+    /// What these tables have room for: an adopted one is as large as an earlier daemon has made it. Where so few flows
+    /// are wanted that it makes no difference, there is room.
+    pub(super) fn has(&self, cpus: u32, wanted: Sizes) -> Needs {
         let family = if A::IPV6 { FAMILY_V6 } else { FAMILY_V4 };
-        let is_made = |capacity: u32| if capacity > LEAST * cpus { family } else { 0 };
+        let least = LEAST * cpus;
+        let is_made = |capacity: u32| {
+            if capacity > least || wanted.flows.saturating_mul(2) <= least {
+                family
+            } else {
+                0
+            }
+        };
         Needs {
             flows: is_made(self.flows.all.capacity()),
             mappings: is_made(self.mappings.capacity()),
