@@ -172,8 +172,9 @@ impl Datapath {
         self.view.renew(new.view.now());
         self.programs = new.programs;
         self.tables = new.tables;
-        // Whoever reads the messages goes on: it is the same ring.
+        // Whoever reads messages and events goes on, they are the same rings; programs that are loaded later need these.
         self.words = new.words;
+        self.events = new.events;
         self.has = new.has;
         self.is_renewed = true;
         Ok(())
