@@ -105,6 +105,8 @@ async fn follow<W: Write>(
         }
         write(&mut buffers, &mut terms, &mut file, &mut captured, most)?;
     }
+    // What was copied before the end was asked for belongs to it.
+    write(&mut buffers, &mut terms, &mut file, &mut captured, most)?;
     file.end(captured.lost)?;
     Ok(captured)
 }

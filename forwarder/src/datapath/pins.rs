@@ -187,11 +187,12 @@ fn namespace() -> anyhow::Result<Option<u64>> {
 }
 
 /// Whether this is the namespace of process 1. `/proc/1/ns/net` is hidden from a service that has fewer capabilities
-/// than process 1; any file in `/proc/1/net` is not, and each namespace has files of its own there.
+/// than process 1; any file in `/proc/1/net` is not, and each namespace has files of its own there. Of this
+/// thread: it may be in another one than its process.
 fn is_first() -> bool {
     let number =
         |process: &str| fs::metadata(format!("/proc/{process}/net/dev")).map(|file| file.ino());
-    matches!((number("1"), number("self")), (Ok(first), Ok(own)) if first == own)
+    matches!((number("1"), number("thread-self")), (Ok(first), Ok(own)) if first == own)
 }
 
 fn cookie(socket: &impl std::os::fd::AsFd) -> Option<u64> {
