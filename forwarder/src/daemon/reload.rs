@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{running::Running, start};
-use crate::{config, report::counted};
+use crate::{config, datapath::Sizes, report::counted};
 
 impl Running {
     /// Reads the configuration again; a bad one changes nothing. The service manager is told.
@@ -31,7 +31,7 @@ impl Running {
         let mut state = self.state();
         start::check_interfaces(&config, &state.network)?;
         anyhow::ensure!(
-            start::sizes(&config.limits) == start::sizes(&state.config.limits),
+            Sizes::from(&config.limits) == Sizes::from(&state.config.limits),
             "`flows`, `half-open` and `rules` of `limits` cannot change while running: stop the daemon, `forwarder detach`, and start it again"
         );
         anyhow::ensure!(

@@ -124,7 +124,7 @@ fn fill(
     network: Network,
     (pins, handover): (Pins, Handover),
 ) -> anyhow::Result<Running> {
-    let wanted = sizes(&config.limits);
+    let wanted = Sizes::from(&config.limits);
     let needs = Needs::of(RuleSet::from(&config))?;
     let mut datapath = Datapath::open(wanted, needs, Some(pins))?;
     if datapath.sizes() != wanted {
@@ -148,15 +148,6 @@ fn fill(
     running.state().handover = Some(handover);
     running.apply_first(network)?;
     Ok(running)
-}
-
-pub(super) fn sizes(limits: &Limits) -> Sizes {
-    Sizes {
-        flows: limits.flows,
-        // A flood of SYNs leaves half of the table to others in any case.
-        half_open: limits.half_open.min((limits.flows / 2).max(1)),
-        rules: limits.rules,
-    }
 }
 
 /// Tells the programs which source ports they may give: the configured range as it is, by default every
@@ -221,10 +212,11 @@ pub(super) fn check_interfaces(config: &Config, network: &Network) -> anyhow::Re
                     .filter(|link| link.ethernet)
                     .map(|link| link.name.as_str())
                     .collect();
-                let message = format!(
-                    "interface `{name}` does not exist; expected one of {}",
-                    known.join(", ")
-                );
+                let others = match known.as_slice() {
+                    [] => "this host has none that can be served".to_owned(),
+                    known => format!("expected one of {}", known.join(", ")),
+                };
+                let message = format!("interface `{name}` does not exist; {others}");
                 let help = "to wait for it, add `optional = true`".to_owned();
                 return Err(config.error_at(interface.span, message, Some(help)).into());
             }

@@ -29,7 +29,7 @@ use super::{
     view::{View, Views},
     words::Words,
 };
-use crate::fault;
+use crate::{config::Limits, fault};
 
 /// The object that build.rs compiled from `forwarder-ebpf`.
 pub(super) static OBJECT: &[u8] =
@@ -44,6 +44,17 @@ pub struct Sizes {
     pub half_open: u32,
     /// Rules, and backends over all rules.
     pub rules: u32,
+}
+
+impl From<&Limits> for Sizes {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            flows: limits.flows,
+            // A flood of SYNs leaves half of the table to others in any case.
+            half_open: limits.half_open.min((limits.flows / 2).max(1)),
+            rules: limits.rules,
+        }
+    }
 }
 
 impl Sizes {

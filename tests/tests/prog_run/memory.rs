@@ -90,11 +90,7 @@ fn flows_take_no_more_memory_than_recorded(
     let scale = Scale::new(Hook::Xdp, family, OUTBOUND);
     let infos = infos(&scale.bench.datapath.loaded()?, code())?;
     let limits = Limits::default();
-    let sizes = Sizes {
-        flows: limits.flows,
-        half_open: limits.half_open,
-        rules: limits.rules,
-    };
+    let sizes = Sizes::from(&limits);
     let mut found = BTreeMap::new();
     let mut total = 0;
     for (name, entries) in tables(sizes, CPUS, family) {

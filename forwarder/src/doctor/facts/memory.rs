@@ -22,7 +22,7 @@ pub(in crate::doctor) struct Memory {
 
 pub(super) fn read(config: &Config, gaps: &mut Gaps) -> Memory {
     let needs = Needs::of(RuleSet::from(config)).unwrap_or(Needs::ALL);
-    let needed = |limits: &Limits| memory::needed(sizes(limits), needs);
+    let needed = |limits: &Limits| memory::needed(Sizes::from(limits), needs);
     let Some(whole) = gaps.take(
         Group::Memory,
         "the size of the tables",
@@ -46,13 +46,5 @@ pub(super) fn read(config: &Config, gaps: &mut Gaps) -> Memory {
         each_flow: of(many).saturating_sub(of(few)) / u64::from(many - few),
         available: facts.as_ref().and_then(|facts| facts.mem_available),
         total: facts.map_or(0, |facts| facts.mem_total),
-    }
-}
-
-fn sizes(limits: &Limits) -> Sizes {
-    Sizes {
-        flows: limits.flows,
-        half_open: limits.half_open,
-        rules: limits.rules,
     }
 }
