@@ -93,9 +93,9 @@ fn listens(rule: &Rule, protocol: Protocol) -> When {
     }
 }
 
-fn line(rule: &Rule, when: When, act: Act) -> Line {
+fn line(name: &str, when: When, act: Act) -> Line {
     Line {
-        name: rule.name.clone(),
+        name: name.to_owned(),
         when,
         act,
     }
@@ -106,18 +106,19 @@ fn admission(plan: &mut Plan, rule: &Rule, protocol: Protocol) {
     let clients = clients(rule, plan.family);
     let when = listens(rule, protocol);
     for prefix in &clients.deny {
-        plan.clients.push(line(rule, when.from(*prefix), Act::Drop));
+        plan.clients
+            .push(line(&rule.name, when.from(*prefix), Act::Drop));
     }
     for prefix in &clients.allow {
         plan.clients
-            .push(line(rule, when.from(*prefix), Act::Return));
+            .push(line(&rule.name, when.from(*prefix), Act::Return));
     }
     let rest = if clients.allow.is_empty() {
         Act::Return
     } else {
         Act::Drop
     };
-    plan.clients.push(line(rule, when, rest));
+    plan.clients.push(line(&rule.name, when, rest));
 }
 
 fn arrival(plan: &mut Plan, rule: &Rule, protocol: Protocol) {
@@ -126,7 +127,7 @@ fn arrival(plan: &mut Plan, rule: &Rule, protocol: Protocol) {
     let acts = targets(plan, rule);
     for prefix in &clients.deny {
         plan.arriving
-            .push(line(rule, when.from(*prefix), Act::Return));
+            .push(line(&rule.name, when.from(*prefix), Act::Return));
     }
     let mut send = |when: &When| {
         for (ports, act) in &acts {
@@ -134,7 +135,7 @@ fn arrival(plan: &mut Plan, rule: &Rule, protocol: Protocol) {
             if let Some(port) = ports {
                 when.ports = vec![*port];
             }
-            plan.arriving.push(line(rule, when, act.clone()));
+            plan.arriving.push(line(&rule.name, when, act.clone()));
         }
     };
     if clients.allow.is_empty() {
@@ -144,7 +145,7 @@ fn arrival(plan: &mut Plan, rule: &Rule, protocol: Protocol) {
         .allow
         .iter()
         .for_each(|prefix| send(&when.from(*prefix)));
-    plan.arriving.push(line(rule, when, Act::Return));
+    plan.arriving.push(line(&rule.name, when, Act::Return));
 }
 
 /// What a rule does with which of its ports (`None`: with all of them).
@@ -241,7 +242,7 @@ fn departure(plan: &mut Plan, config: &Config, (rule, all): (&Rule, &[&Rule]), p
             }
             source => translate(source, ports),
         };
-        let new = line(rule, when, act);
+        let new = line(&rule.name, when, act);
         // Each once, whatever the devices are.
         let known = plan
             .leaving
@@ -284,7 +285,7 @@ fn clamp(plan: &mut Plan, rule: &Rule, protocol: Protocol, backend: &Backend) {
         ..base
     };
     for when in [to, back] {
-        plan.clamps.push(line(rule, when, Act::Clamp(size)));
+        plan.clamps.push(line(&rule.name, when, Act::Clamp(size)));
     }
 }
 
@@ -318,11 +319,6 @@ fn outgoing(plan: &mut Plan, config: &Config, rule: &Masquerade, prefix: IpNet) 
         translated: Some(false),
         ..When::default()
     };
-    let line = |when: When, act: Act| Line {
-        name: name.clone(),
-        when,
-        act,
-    };
     for protocol in Protocol::ALL {
         let Some(of) = of_protocol(&rule.ports, protocol) else {
             continue;
@@ -332,15 +328,17 @@ fn outgoing(plan: &mut Plan, config: &Config, rule: &Masquerade, prefix: IpNet) 
             ports: of,
             ..when.clone()
         };
-        plan.leaving.push(line(when, translate(rule.source, ports)));
+        plan.leaving
+            .push(line(name, when, translate(rule.source, ports)));
     }
     let echo = When {
         echo: true,
         ..when.clone()
     };
-    plan.leaving.push(line(echo, translate(rule.source, None)));
+    plan.leaving
+        .push(line(name, echo, translate(rule.source, None)));
     // A client is in the longest prefix that holds it, and in no other.
-    plan.leaving.push(line(when, Act::Return));
+    plan.leaving.push(line(name, when, Act::Return));
 }
 
 /// What its clients may, and that they may nothing else.
@@ -351,11 +349,6 @@ fn permitted(plan: &mut Plan, rule: &Masquerade, prefix: IpNet) {
         source: Some(prefix),
         ..When::default()
     };
-    let line = |when: When, act: Act| Line {
-        name: name.clone(),
-        when,
-        act,
-    };
     for protocol in Protocol::ALL {
         let Some(ports) = of_protocol(&rule.ports, protocol) else {
             continue;
@@ -365,14 +358,14 @@ fn permitted(plan: &mut Plan, rule: &Masquerade, prefix: IpNet) {
             ports,
             ..when.clone()
         };
-        plan.passing.push(line(when.clone(), Act::Return));
+        plan.passing.push(line(name, when.clone(), Act::Return));
     }
     let echo = When {
         echo: true,
         ..when.clone()
     };
-    plan.passing.push(line(echo, Act::Return));
-    plan.passing.push(line(when.clone(), Act::Drop));
+    plan.passing.push(line(name, echo, Act::Return));
+    plan.passing.push(line(name, when.clone(), Act::Drop));
     if let Some(size) = rule.mss_clamp {
         clamp_clients(plan, name, prefix, size);
     }
@@ -393,11 +386,7 @@ fn clamp_clients(plan: &mut Plan, name: &str, prefix: IpNet, size: MssClamp) {
         ..base
     };
     for when in [to, back] {
-        plan.clamps.push(Line {
-            name: name.to_owned(),
-            when,
-            act: Act::Clamp(size),
-        });
+        plan.clamps.push(line(name, when, Act::Clamp(size)));
     }
 }
 
@@ -413,11 +402,8 @@ pub(super) fn outputs(plan: &mut Plan, config: &Config) {
                 ..When::default()
             };
             let to: Vec<IpAddr> = vec![rule.backend.address];
-            plan.own.push(Line {
-                name: rule.name.clone(),
-                when,
-                act: Act::Send(to, port(rule.backend.port, rule.ports)),
-            });
+            let act = Act::Send(to, port(rule.backend.port, rule.ports));
+            plan.own.push(line(&rule.name, when, act));
         }
     }
 }
