@@ -76,7 +76,7 @@ impl Bench {
         assert_eq!(found, expected);
     }
 
-    /// Asserts how many flows are in the flow table and in the half-open table.
+    /// Asserts how many flows there are whose handshake is complete or which have none, and how many are half-open.
     #[track_caller]
     pub fn counts(&self, flows: u64, half_open: u64) {
         let found = self.datapath.flow_counts().expect("reading the flows");
