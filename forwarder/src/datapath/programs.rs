@@ -147,10 +147,13 @@ impl Programs {
         self.serve(0)
     }
 
-    /// Copies what `before` copies.
+    /// Has the same programs ready as `before`, which copy what those copy.
     pub(super) fn as_before(&mut self, before: &Self) -> anyhow::Result<()> {
         self.capture = before.capture;
-        self.order(before.order.get(&0, 0)?)
+        self.order(before.order.get(&0, 0)?)?;
+        self.families = before.families;
+        self.hooks = before.hooks;
+        self.serve(0)
     }
 
     /// Gives back what programs take that make copies.

@@ -163,8 +163,9 @@ impl Datapath {
             .collect();
         let aside = Aside::put(&pins, &names)?;
         let mut new = Self::open(self.sizes, self.has.and(needs), Some(pins))?;
-        aside.remove()?;
+        // Before anything is changed: a program that the kernel refuses is found here.
         new.programs.as_before(&self.programs)?;
+        aside.remove()?;
         info!(
             "made room for what the rules need: {}",
             names.join(", ").to_lowercase()
