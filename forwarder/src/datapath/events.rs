@@ -20,9 +20,7 @@ use forwarder_common::{
     tcp::Seen,
 };
 
-use super::{
-    Datapath, Flow, View, family::Family, object::take, tables::FamilyTables, view::typed,
-};
+use super::{Datapath, Flow, View, family::Family, tables::FamilyTables, view::typed};
 
 /// What has happened to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +66,9 @@ pub struct EventSwitch {
 }
 
 impl Events {
-    pub(super) fn take(ebpf: &mut Ebpf) -> anyhow::Result<Self> {
-        let ring = take(ebpf, "EVENTS")?;
+    /// On a descriptor of its own: programs that are loaded later need the object's, whatever becomes of this one.
+    pub(super) fn of(ebpf: &Ebpf) -> anyhow::Result<Self> {
+        let ring = typed(ebpf, "EVENTS")?;
         Ok(Self { ring })
     }
 

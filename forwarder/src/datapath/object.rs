@@ -197,7 +197,7 @@ impl Datapath {
         let sizes = tables.sizes(has, sizes);
         let names = tables.names()?;
         let words = Some(Words::listen(&mut ebpf)?);
-        let events = Some((Events::take(&mut ebpf)?, switch));
+        let events = Some((Events::of(&ebpf)?, switch));
         Ok(Self {
             programs: Programs::load(ebpf)?,
             tables,
@@ -271,7 +271,8 @@ pub(super) fn descriptor(ebpf: &Ebpf, name: &str) -> anyhow::Result<(OwnedFd, u3
             | Map::PerCpuHashMap(data)
             | Map::Array(data)
             | Map::PerCpuArray(data)
-            | Map::LpmTrie(data),
+            | Map::LpmTrie(data)
+            | Map::RingBuf(data),
         ) => data,
         _ => anyhow::bail!("the eBPF object has no map `{name}`"),
     };

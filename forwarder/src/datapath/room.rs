@@ -173,9 +173,8 @@ impl Datapath {
         self.view.renew(new.view.now());
         self.programs = new.programs;
         self.tables = new.tables;
-        // Whoever reads messages and events goes on, they are the same rings; programs that are loaded later need these.
+        // Whoever reads the messages goes on, it is the same ring; but programs that are loaded later need this one.
         self.words = new.words;
-        self.events = new.events;
         self.has = new.has;
         self.is_renewed = true;
         Ok(())

@@ -113,6 +113,15 @@ fn flows_are_told_of_as_they_begin_and_end() {
     }
 }
 
+/// Programs are loaded when something needs them, which may be long after whoever heard of events has gone.
+#[test]
+fn programs_need_nobody_who_listens() {
+    let mut loaded = Loaded::new(SMALL);
+    drop(loaded.take_events());
+    let mut bench = Bench::on(loaded, (Hook::Tc, Family::V4), &setup());
+    connection().send(&mut bench, &udp());
+}
+
 /// On one CPU: a program that reopens a flow knows what its own has counted in the cache.
 fn stay_here() -> nix::Result<()> {
     let mut here = CpuSet::new();
